@@ -1,0 +1,61 @@
+"""Armillary predicts, measures and steers how neural networks learn.
+
+    experiment = armillary.Experiment(task=..., model=..., rule=..., probes=[...])
+    measured = armillary.simulate(experiment, seeds=16)
+    theory = armillary.predict(experiment)
+    armillary.compare(measured, theory)
+
+Names are loaded when first used, so that the command line answers before JAX is there.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from armillary import models, probes, rules, tasks, theory
+    from armillary.clock import At, Evenly, LogSpaced
+    from armillary.compare import compare
+    from armillary.errors import ArmillaryError
+    from armillary.experiment import Experiment, Sweep
+    from armillary.predict import predict
+    from armillary.probes.probe import probe
+    from armillary.process import Flow, Process, Snapshot
+    from armillary.quantity import Quantity
+    from armillary.simulate import simulate
+    from armillary.stages import Stage, Stages
+    from armillary.trajectory import Trajectory, experiment_from, healthy
+
+_HOME = {
+    "At": "clock", "Evenly": "clock", "LogSpaced": "clock",
+    "compare": "compare",
+    "ArmillaryError": "errors",
+    "Experiment": "experiment", "Sweep": "experiment",
+    "predict": "predict",
+    "probe": "probes.probe",
+    "Flow": "process", "Process": "process", "Snapshot": "process",
+    "Quantity": "quantity",
+    "simulate": "simulate",
+    "Stage": "stages", "Stages": "stages",
+    "Trajectory": "trajectory", "experiment_from": "trajectory", "healthy": "trajectory",
+}  # fmt: skip
+_PACKAGES = ("models", "probes", "rules", "tasks", "theory")
+
+__all__ = [
+    "ArmillaryError", "At", "Evenly", "Experiment", "Flow", "LogSpaced", "Process", "Quantity", "Snapshot", "Stage",
+    "Stages", "Sweep", "Trajectory", "compare", "experiment_from", "healthy", "models", "predict", "probe", "probes",
+    "rules", "simulate", "tasks", "theory",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"armillary.{name}")
+    if name in _HOME:
+        found = getattr(importlib.import_module(f"armillary.{_HOME[name]}"), name)
+        globals()[name] = found  # a module of the same name must not shadow the function
+        return found
+    raise AttributeError(f"module 'armillary' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,91 @@
+"""Members of a run: many copies of one program that differ in their seed and in some numbers.
+
+Members run one after another inside one compiled loop, `width` at a time side by side. What a member's
+draw hands through untouched (a fixed data set) is kept once for all of them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import PyTree
+
+
+def over_members(function: Callable[..., PyTree], width: int, *args: PyTree) -> PyTree:
+    """`function` applied to each member of `args`, whose arrays have a leading member axis.
+
+    `width` members are done side by side (vmap), the groups one after another (lax.map): a group's state then
+    stays in cache on a CPU, while a GPU wants them all at once. Must be called while tracing; the number of
+    members must be a multiple of `width`. What is no array passes through and must not differ.
+    """
+    arrays, static = eqx.partition(args, eqx.is_array)
+    rest: list[PyTree] = []
+
+    def body(member: PyTree) -> PyTree:
+        out, other = eqx.partition(function(*eqx.combine(member, static)), eqx.is_array)
+        rest.append(other)
+        return out
+
+    count = jax.tree.leaves(arrays)[0].shape[0]
+    if width == 1:
+        out = lax.map(body, arrays)
+    elif width >= count:
+        out = jax.vmap(body)(arrays)
+    else:
+        groups = jax.tree.map(lambda a: a.reshape(-1, width, *a.shape[1:]), arrays)
+        out = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), lax.map(jax.vmap(body), groups))
+    return eqx.combine(out, rest[-1])
+
+
+class Drawn(eqx.Module):
+    """A process drawn for many members: `own` has a leading member axis, `shared` is the same for all."""
+
+    own: PyTree
+    shared: PyTree
+
+    def whole(self, own: PyTree) -> Any:
+        """One member's process, from its part of `own`."""
+        return eqx.combine(own, self.shared)
+
+
+def draw_members(draw: Callable[[Any, PyTree], Any], template: PyTree, width: int, *args: PyTree) -> Drawn:
+    """`draw(template, *member's args)` for each member, keeping once what comes from `template` untouched.
+
+    A leaf of the result that is the very same object as a leaf of `template` has not been touched.
+    """
+    given = {id(leaf) for leaf in jax.tree.leaves(template) if eqx.is_array(leaf)}
+    shared: list[PyTree] = []
+
+    def one(*member: PyTree) -> PyTree:
+        drawn = draw(template, *member)
+        mine = jax.tree.map(lambda leaf: eqx.is_array(leaf) and id(leaf) not in given, drawn)
+        own, common = eqx.partition(drawn, mine)
+        shared.append(common)
+        return own
+
+    own = over_members(one, width, *args)
+    return Drawn(own, shared[-1])
+
+
+def as_arrays(tree: PyTree, dtype: Any) -> PyTree:
+    """Floats as arrays of `dtype`, so that another value is no other program; integers and the rest stay."""
+
+    def convert(leaf: Any) -> Any:
+        if isinstance(leaf, float) or eqx.is_inexact_array_like(leaf) and not isinstance(leaf, int | bool):
+            return jnp.asarray(leaf, dtype)
+        return leaf
+
+    return jax.tree.map(convert, tree)
+
+
+def bytes_of(tree: PyTree) -> int:
+    """The memory of all arrays (or array shapes) of a tree."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype") and hasattr(leaf, "size")]
+    return sum(leaf.size * jax.dtypes.itemsize_bits(leaf.dtype) // 8 for leaf in leaves if not _is_key(leaf))
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -1,0 +1,30 @@
+"""Networks and the recipes that draw them. Any equinox module is welcome beside these."""
+
+from armillary.models.activations import ACTIVATIONS as ACTIVATIONS
+from armillary.models.activations import activation as activation
+from armillary.models.deep_linear import DeepLinear as DeepLinear
+from armillary.models.deep_linear import LinearChain as LinearChain
+from armillary.models.features import FeatureNetwork as FeatureNetwork
+from armillary.models.features import RandomFeatures as RandomFeatures
+from armillary.models.initialisation import Decoupled as Decoupled
+from armillary.models.initialisation import Gaussian as Gaussian
+from armillary.models.initialisation import GreedyAutoencoder as GreedyAutoencoder
+from armillary.models.initialisation import Orthogonal as Orthogonal
+from armillary.models.initialisation import haar_orthogonal as haar_orthogonal
+from armillary.models.mlp import MLP as MLP
+from armillary.models.mlp import MLPNetwork as MLPNetwork
+from armillary.models.model import Dense as Dense
+from armillary.models.model import Model as Model
+from armillary.models.model import end_to_end as end_to_end
+from armillary.models.model import learning_rate_scales as learning_rate_scales
+from armillary.models.model import matrices as matrices
+from armillary.models.model import parameters as parameters
+from armillary.models.parametrisation import PARAMETRISATIONS as PARAMETRISATIONS
+from armillary.models.parametrisation import Scales as Scales
+from armillary.models.parametrisation import scales as scales
+
+__all__ = [
+    "ACTIVATIONS", "MLP", "PARAMETRISATIONS", "Decoupled", "DeepLinear", "Dense", "FeatureNetwork", "Gaussian",
+    "GreedyAutoencoder", "LinearChain", "MLPNetwork", "Model", "Orthogonal", "RandomFeatures", "Scales",
+    "activation", "end_to_end", "haar_orthogonal", "learning_rate_scales", "matrices", "parameters", "scales",
+]  # fmt: skip

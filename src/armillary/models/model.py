@@ -1,0 +1,83 @@
+"""What a model is: a recipe that draws networks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from armillary.errors import InvalidValue
+
+
+class Model(eqx.Module):
+    """A recipe for networks: `model(key, inputs, outputs)` draws one, an `equinox.Module`.
+
+    A network maps one input to one output. Numbers that may be swept in one compiled program (an initial
+    scale) are plain float fields; what changes shapes or the program is a static field.
+    """
+
+    def __call__(self, key: PRNGKeyArray, inputs: int, outputs: int) -> eqx.Module:
+        raise NotImplementedError
+
+
+def draw_network(model: Any, key: PRNGKeyArray, inputs: int, outputs: int) -> PyTree:
+    """A network from a `Model`, from a user's `key -> network` function, or a network that is there already.
+
+    Raises `InvalidValue` for anything else.
+    """
+    if isinstance(model, Model):
+        return model(key, inputs, outputs)
+    if isinstance(model, eqx.Module):
+        return model
+    if isinstance(model, Callable):
+        return model(key)
+    raise InvalidValue(
+        f"the model is a {type(model).__name__}, but must be a Model, an equinox.Module or a function of a key"
+    )
+
+
+class Dense(eqx.Module):
+    """One layer: multiplier * W x + b, with its learning rates relative to the rule's.
+
+    `weight` is [output, input] and `bias` [output] or None; x is [input].
+    """
+
+    weight: Float[Array, "output input"]
+    bias: Float[Array, " output"] | None
+    multiplier: float = eqx.field(static=True, default=1.0)
+    rate: float = eqx.field(static=True, default=1.0)
+    adaptive_rate: float = eqx.field(static=True, default=1.0)
+
+    def __call__(self, x: Float[Array, " input"]) -> Float[Array, " output"]:
+        h = self.weight @ x
+        h = h if self.multiplier == 1.0 else self.multiplier * h
+        return h if self.bias is None else h + self.bias
+
+
+def learning_rate_scales(network: PyTree, *, adaptive: bool) -> PyTree:
+    """A tree like `network`'s arrays with each one's factor on the learning rate; ones in foreign modules."""
+
+    def of(node):
+        if isinstance(node, Dense):
+            rate = node.adaptive_rate if adaptive else node.rate
+            return jax.tree.map(lambda _: rate, eqx.filter(node, eqx.is_inexact_array))
+        return jax.tree.map(lambda _: 1.0, eqx.filter(node, eqx.is_inexact_array))
+
+    return jax.tree.map(of, network, is_leaf=lambda node: isinstance(node, Dense))
+
+
+def matrices(network: PyTree) -> list[Float[Array, "output input"]]:
+    """The network's weight matrices in the order of its layers; what has other than two axes is skipped."""
+    return [leaf for leaf in jax.tree.leaves(network) if eqx.is_inexact_array(leaf) and leaf.ndim == 2]
+
+
+def parameters(network: PyTree) -> PyTree:
+    """The trainable part: floating-point arrays, with None elsewhere."""
+    return eqx.filter(network, eqx.is_inexact_array)
+
+
+def end_to_end(network: PyTree, inputs: int) -> Float[Array, "output input"]:
+    """The matrix of a network that is linear in its input (without bias): its values on the unit vectors."""
+    return jax.vmap(network)(jnp.eye(inputs)).T

@@ -1,0 +1,20 @@
+"""Instruments: pure functions of a snapshot, on a network inside `simulate` or on a user's own."""
+
+from armillary.probes.losses import Accuracy as Accuracy
+from armillary.probes.losses import Losses as Losses
+from armillary.probes.probe import Probe as Probe
+from armillary.probes.probe import probe as probe
+from armillary.probes.regression import FrozenSubspace as FrozenSubspace
+from armillary.probes.regression import RegressionErrors as RegressionErrors
+from armillary.probes.spectra import JacobianSpectrum as JacobianSpectrum
+from armillary.probes.spectra import ModeStrength as ModeStrength
+from armillary.probes.spectra import SingularValues as SingularValues
+from armillary.probes.weights import Balancedness as Balancedness
+from armillary.probes.weights import DistanceFromInitialisation as DistanceFromInitialisation
+from armillary.probes.weights import UpdateCosine as UpdateCosine
+from armillary.probes.weights import WeightNorm as WeightNorm
+
+__all__ = [
+    "Accuracy", "Balancedness", "DistanceFromInitialisation", "FrozenSubspace", "JacobianSpectrum", "Losses", "ModeStrength", "Probe",
+    "RegressionErrors", "SingularValues", "UpdateCosine", "WeightNorm", "probe",
+]  # fmt: skip

@@ -1,0 +1,62 @@
+"""What a probe is, and how one is asked of a network at hand."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import equinox as eqx
+import xarray as xr
+from jaxtyping import PyTree
+
+from armillary.process import Snapshot
+from armillary.quantity import Observation
+from armillary.tasks.data import Data, Samples
+
+
+class Probe(eqx.Module):
+    """A pure function of a snapshot that returns named, dimension-labelled quantities.
+
+    A subclass writes `__call__(now) -> {"name": Quantity(...)}` in plain JAX, so that it runs inside the
+    compiled loop as well as on one network. `needs_update = True` makes descent keep each last update.
+    """
+
+    needs_update: ClassVar[bool] = False
+
+    def __call__(self, now: Snapshot) -> Observation:
+        raise NotImplementedError
+
+
+def probe(
+    network: PyTree,
+    probes: Sequence[Probe],
+    *,
+    data: Data | Samples | tuple | None = None,
+    loss: Any = None,
+    initial: PyTree = None,
+) -> xr.Dataset:
+    """What `probes` see in a network of yours: any equinox module that maps one input to one output.
+
+    `data` are `Samples`, a pair (inputs, targets) or a whole `Data`; `loss` is an `armillary.rules.Loss` (squared
+    error unless given); `initial` is the network before training, for the probes that compare with it.
+
+    Returns an `xarray.Dataset` with the probes' names and dimensions. Raises `ProbeError` where a probe needs
+    what was not given.
+
+    >>> import armillary as arm, jax
+    >>> network = arm.models.MLP(width=8)(jax.random.key(0), inputs=4, outputs=2)
+    >>> print(probe(network, [arm.probes.WeightNorm()]).weight_norm.dims)
+    ('layer',)
+    """
+    from armillary.rules.loss import Loss
+    from armillary.trajectory import numbered
+
+    if isinstance(data, tuple):
+        data = Samples(*data)
+    if isinstance(data, Samples):
+        data = Data(data)
+    now = Snapshot(network, initial, data, loss if loss is not None else Loss())
+    variables = {}
+    for one in probes:
+        for name, seen in eqx.filter_jit(one)(now).items():
+            labels = {"units": seen.unit, "long_name": seen.long_name or name.replace("_", " ")}
+            variables[name] = (seen.dims, seen.values, labels)
+    return numbered(xr.Dataset(variables))

@@ -1,0 +1,70 @@
+"""Singular values of weights, of end-to-end maps and of Jacobians."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from armillary.errors import ProbeError
+from armillary.models.model import end_to_end, matrices
+from armillary.probes.losses import data_of
+from armillary.probes.probe import Probe
+from armillary.process import Snapshot
+from armillary.quantity import Observation, Quantity
+
+
+class SingularValues(Probe):
+    """Singular values of every weight matrix, largest first.
+
+    Returns `singular_values`, float[layer, rank], with nan where a layer has fewer than the widest.
+    Raises `ProbeError` if the network has no matrix. Cost: one SVD a layer.
+    """
+
+    def __call__(self, now: Snapshot) -> Observation:
+        found = matrices(now.network)
+        if not found:
+            raise ProbeError("SingularValues needs weight matrices, and this network has none")
+        spectra = [jnp.linalg.svd(w, compute_uv=False) for w in found]
+        longest = max(len(s) for s in spectra)
+        padded = [jnp.pad(s, (0, longest - len(s)), constant_values=jnp.nan) for s in spectra]
+        return {"singular_values": Quantity(jnp.stack(padded), ("layer", "rank"), long_name="singular values")}
+
+
+class ModeStrength(Probe):
+    """Strength of each mode of a target in a linear network: uᵀ W v for the target's singular vectors.
+
+    `target` is the input-output correlation; the modes are its singular directions, strongest first. Returns
+    `mode_strength`, float[mode], and `off_diagonal`, the largest |u_iᵀ W v_j| with i ≠ j, which is 0 for
+    decoupled weights. Meant for networks that are linear without bias. Source: Saxe et al. (2013), eq. 6.
+    """
+
+    target: Float[Array, "output input"]
+
+    def __call__(self, now: Snapshot) -> Observation:
+        u, _, vt = jnp.linalg.svd(self.target, full_matrices=False)
+        rotated = u.T @ end_to_end(now.network, self.target.shape[1]) @ vt.T
+        others = jnp.abs(rotated - jnp.diag(jnp.diagonal(rotated)))
+        return {
+            "mode_strength": Quantity(jnp.diagonal(rotated), "mode", long_name="mode strength"),
+            "off_diagonal": Quantity(jnp.max(others), long_name="largest coupling between modes"),
+        }
+
+
+class JacobianSpectrum(Probe):
+    """Singular values of the input-output Jacobian, largest first, on the first `samples` training inputs.
+
+    Returns `jacobian_singular_values`, float[sample, rank]. Raises `ProbeError` without data. Cost: one backward
+    pass for each output and sample, and an SVD. Source: Saxe et al. (2013), section 4.
+    """
+
+    samples: int = eqx.field(static=True, default=1)
+
+    def __call__(self, now: Snapshot) -> Observation:
+        inputs = data_of(now, self).train.inputs[: self.samples]
+        jacobians = jax.vmap(jax.jacrev(now.network))(inputs)
+        values = jnp.linalg.svd(jacobians, compute_uv=False)
+        return {
+            "jacobian_singular_values": Quantity(
+                values, ("sample", "rank"), long_name="singular values of the Jacobian"
+            )
+        }

@@ -1,0 +1,115 @@
+"""Weights: norms, distances, updates, balance."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from armillary.errors import ProbeError
+from armillary.models.model import matrices, parameters
+from armillary.probes.probe import Probe
+from armillary.process import Snapshot
+from armillary.quantity import Observation, Quantity
+
+
+def _weights(network: PyTree, probe: Probe) -> list[Array]:
+    """The weight matrices; an error where there is none."""
+    found = matrices(network)
+    if not found:
+        raise ProbeError(f"{type(probe).__name__} needs weight matrices, and this network has none")
+    return found
+
+
+def _norm(tree: PyTree) -> Array:
+    """The Euclidean norm of all numbers of a tree."""
+    return jnp.sqrt(sum((jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)), jnp.zeros(())))
+
+
+class WeightNorm(Probe):
+    """Frobenius norm of each weight matrix, and the norm of all parameters.
+
+    Returns `weight_norm`, float[layer], and `parameter_norm`, a scalar. Arrays that are no matrices count only
+    in the latter. Raises `ProbeError` if the network has no matrix.
+    """
+
+    def __call__(self, now: Snapshot) -> Observation:
+        norms = jnp.stack([jnp.linalg.norm(w) for w in _weights(now.network, self)])
+        return {
+            "weight_norm": Quantity(norms, "layer", long_name="Frobenius norm of the weights"),
+            "parameter_norm": Quantity(_norm(parameters(now.network)), long_name="norm of all parameters"),
+        }
+
+
+class DistanceFromInitialisation(Probe):
+    """How far each weight matrix has moved, relative to its initial norm, and all parameters together.
+
+    Returns `distance_from_initialisation`, float[layer] (inf for a matrix that started at zero and moved), and
+    `parameter_distance`, a scalar, both relative. Raises `ProbeError` without the initial network.
+    """
+
+    def __call__(self, now: Snapshot) -> Observation:
+        if now.initial is None:
+            raise ProbeError("DistanceFromInitialisation needs the network before training; pass initial=...")
+        pairs = zip(_weights(now.network, self), matrices(now.initial), strict=True)
+        moved = jnp.stack([_ratio(jnp.linalg.norm(w - w0), jnp.linalg.norm(w0)) for w, w0 in pairs])
+        started = parameters(now.initial)
+        change = jax.tree.map(jnp.subtract, parameters(now.network), started)
+        return {
+            "distance_from_initialisation": Quantity(moved, "layer", long_name="relative distance from the start"),
+            "parameter_distance": Quantity(_ratio(_norm(change), _norm(started)), long_name="relative distance, all"),
+        }
+
+
+def _ratio(part: Array, whole: Array) -> Array:
+    """part / whole, and 0 where both are 0."""
+    return jnp.where(part == 0, 0.0, part / whole)
+
+
+class UpdateCosine(Probe):
+    """Cosine between the last update and the whole displacement before it, for each layer and for all.
+
+    With C = theta - theta_0 before the update u: <u, C>/(|u||C|). Near 1 the weights drift coherently, near 0
+    they diffuse, below 0 they retreat. Returns `update_cosine`, float[layer] (weight matrices), and
+    `global_update_cosine`, a scalar; nan where there is no update or no displacement yet (the first step).
+    Source: Terjék (2025), arXiv:2502.13110.
+    """
+
+    needs_update = True
+
+    def __call__(self, now: Snapshot) -> Observation:
+        if now.update is None or now.initial is None:
+            raise ProbeError("UpdateCosine needs the last update and the initial network; use it in a simulation")
+        displacement = jax.tree.map(
+            lambda w, w0, u: w - w0 - u, parameters(now.network), parameters(now.initial), now.update
+        )
+        pairs = zip(matrices(now.update), matrices(displacement), strict=True)
+        layers = jnp.stack([_cosine([u], [c]) for u, c in pairs])
+        everything = _cosine(jax.tree.leaves(now.update), jax.tree.leaves(displacement))
+        return {
+            "update_cosine": Quantity(layers, "layer", long_name="cosine of update and displacement"),
+            "global_update_cosine": Quantity(everything, long_name="cosine of update and displacement, all layers"),
+        }
+
+
+def _cosine(left: list[Array], right: list[Array]) -> Array:
+    inner = sum((jnp.sum(a * b) for a, b in zip(left, right, strict=True)), jnp.zeros(()))
+    norms = _norm(left) * _norm(right)
+    return jnp.where(norms > 0, inner / jnp.where(norms > 0, norms, 1.0), jnp.nan)
+
+
+class Balancedness(Probe):
+    """How unbalanced neighbouring layers are: |W_{l+1}ᵀ W_{l+1} - W_l W_lᵀ|_F over |W_l W_lᵀ|_F.
+
+    The difference is conserved by the gradient flow of a linear network (Saxe et al. 2013; Arora et al. 2018).
+    Returns `imbalance`, float[gap], one for each pair of neighbouring matrices. Raises `ProbeError` unless
+    there are two matrices that fit.
+    """
+
+    def __call__(self, now: Snapshot) -> Observation:
+        weights = _weights(now.network, self)
+        if len(weights) < 2 or any(a.shape[0] != b.shape[1] for a, b in zip(weights, weights[1:], strict=False)):
+            raise ProbeError("Balancedness needs two or more weight matrices that are applied one to another")
+        gaps = []
+        for below, above in zip(weights, weights[1:], strict=False):
+            below2, above2 = below @ below.T, above.T @ above
+            gaps.append(_ratio(jnp.linalg.norm(above2 - below2), jnp.linalg.norm(below2)))
+        return {"imbalance": Quantity(jnp.stack(gaps), "gap", long_name="relative imbalance of neighbouring layers")}

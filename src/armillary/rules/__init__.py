@@ -1,0 +1,18 @@
+"""How a network learns: descent in steps, or gradient flow."""
+
+from armillary.rules.descent import Descent as Descent
+from armillary.rules.feeds import FullBatch as FullBatch
+from armillary.rules.feeds import MiniBatch as MiniBatch
+from armillary.rules.feeds import Online as Online
+from armillary.rules.flow import GradientFlow as GradientFlow
+from armillary.rules.flow import LinearFlow as LinearFlow
+from armillary.rules.loss import LOSSES as LOSSES
+from armillary.rules.loss import Loss as Loss
+from armillary.rules.optimisers import SGD as SGD
+from armillary.rules.optimisers import Adam as Adam
+from armillary.rules.optimisers import Optax as Optax
+
+__all__ = [
+    "LOSSES", "SGD", "Adam", "Descent", "FullBatch", "GradientFlow", "LinearFlow", "Loss", "MiniBatch", "Online",
+    "Optax",
+]  # fmt: skip

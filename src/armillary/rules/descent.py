@@ -1,0 +1,91 @@
+"""Descent in steps: an optimiser, a loss and a feed of data."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from armillary.errors import require_between
+from armillary.models.model import learning_rate_scales, parameters
+from armillary.process import Process, Snapshot
+from armillary.rules.feeds import Feed, FullBatch
+from armillary.rules.loss import Loss
+from armillary.rules.optimisers import SGD, Optimiser
+from armillary.tasks.data import Data, Task
+
+
+class Descent(eqx.Module):
+    """`steps` steps of an optimiser: full batch, mini-batch or one-pass online.
+
+    The layers' own learning-rate factors (their parametrisation) multiply the optimiser's updates. Numbers
+    of the optimiser can be swept in one compiled program. Raises `InvalidValue` for negative `steps`.
+    """
+
+    optimiser: Optimiser = SGD()
+    steps: int = eqx.field(static=True, default=1000)
+    loss: Loss = Loss()
+    feed: Feed = FullBatch()
+
+    discrete = True
+
+    def __check_init__(self):
+        require_between("the number of steps", self.steps, 0)
+
+    @property
+    def duration(self) -> int:
+        """Steps until the end."""
+        return self.steps
+
+    def process(self, task: Task, data: Data, network: PyTree, probes: tuple) -> "Supervised":
+        """What runs."""
+        keep = any(getattr(probe, "needs_update", False) for probe in probes)
+        return Supervised(task, data, network, self, probes, keep)
+
+
+class SupervisedState(eqx.Module):
+    """The network, the optimiser's memory, the feed's, and the last update where a probe wants it."""
+
+    network: PyTree
+    optimiser: Any
+    feed: Any
+    update: PyTree
+
+
+class Supervised(Process):
+    """Supervised training of one network by `Descent`."""
+
+    task: Task
+    data: Data
+    initial: PyTree
+    rule: Descent
+    probes: tuple
+    keep_update: bool = eqx.field(static=True)
+
+    def init(self, key: PRNGKeyArray) -> SupervisedState:
+        trained = parameters(self.initial)
+        return SupervisedState(
+            self.initial,
+            self.rule.optimiser.transformation().init(trained),
+            self.rule.feed.init(self.data, key),
+            jax.tree.map(jnp.zeros_like, trained) if self.keep_update else None,
+        )
+
+    def step(self, state: SupervisedState, key: PRNGKeyArray) -> SupervisedState:
+        samples, feed = self.rule.feed.next(self.task, self.data, state.feed, key)
+        gradient = eqx.filter_grad(self.rule.loss)(state.network, samples)
+        optimiser = self.rule.optimiser
+        trained = parameters(state.network)
+        updates, memory = optimiser.transformation().update(gradient, state.optimiser, trained)
+        rates = learning_rate_scales(state.network, adaptive=optimiser.adaptive)
+        updates = jax.tree.map(lambda u, rate: u if rate == 1.0 else rate * u, updates, rates)
+        network = eqx.apply_updates(state.network, updates)
+        return SupervisedState(network, memory, feed, updates if self.keep_update else None)
+
+    def snapshot(self, state: SupervisedState, time: Array) -> Snapshot:
+        return Snapshot(state.network, self.initial, self.data, self.rule.loss, time, state.update, self.task)
+
+    def watched(self, state: SupervisedState) -> PyTree:
+        return state.network
+

@@ -1,0 +1,182 @@
+"""Experiment → measured trajectory."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from armillary import engine
+from armillary.errors import InvalidValue, require_between
+from armillary.experiment import Experiment, Sweep
+from armillary.members import as_arrays, bytes_of
+from armillary.process import Process
+from armillary.progress import Bar, Progress, Silent, default_progress
+from armillary.stages import Stage, Stages
+from armillary.trajectory import Trajectory, combine, dataset, describe
+
+CACHE = 1 << 19
+"""Bytes of states that run side by side on a CPU: they stay in a core's cache (measured in `benchmarks/`)."""
+
+WIDEST = 32
+"""Members side by side on a CPU at most: beyond, nothing is gained."""
+
+
+class Settings(NamedTuple):
+    """How members are run: `width` side by side (None: choose), `memory` bytes of them at a time."""
+
+    width: int | None
+    memory: int
+    progress: Progress
+    key: int
+    seeds: list[int]
+    precision: str | None
+
+
+def simulate(
+    what: Experiment | Sweep | Stages | Process,
+    *,
+    seeds: int | Sequence[int] = 1,
+    times: Sequence[float] | None = None,
+    key: int = 0,
+    members: Literal["auto", "map", "vmap"] | int = "auto",
+    memory: float = 1e9,
+    precision: Literal["float32", "float64"] | None = None,
+    progress: bool | Progress | None = None,
+) -> Trajectory:
+    """Run an experiment, a sweep, stages or a bare process, and return what its probes saw.
+
+    - `seeds`: how many (0, 1, ...) or which. A member's random numbers depend on `key` and its seed alone, so
+      a member is the same alone, in a sweep and in any grouping (bitwise for equal `members`, else to
+      rounding), and members that differ in a swept number share their draws.
+    - `times`: observation times of a bare process; an experiment has its own.
+    - `members`: "map" runs them one after another in one program, "vmap" all side by side, a number so many
+      side by side; "auto" chooses by backend and size.
+    - `memory`: bytes that members may take at once; more of them go in blocks, one after another. A
+      member counts its state and its own data three times over (state, gradient, update).
+    - `precision`: overrides the experiment's for this run, without touching the process's setting.
+    - `progress`: True or False, or any object with `begin` and `advance`; None shows a bar to a terminal.
+
+    Returns an `xarray.Dataset` with dimensions (each swept axis, seed, time, and the probes' own).
+    Members that become nan or inf are kept: `diverged_at` holds the first such step (or flow time), nan for
+    the others, and everything observed from then on is nan.
+
+    Raises `InvalidValue` for impossible arguments.
+
+    >>> import armillary as arm
+    >>> experiment = arm.Experiment(
+    ...     arm.tasks.LinearTeacher(dimension=4, samples=8), arm.models.DeepLinear(depth=1),
+    ...     arm.rules.Descent(steps=3), probes=[arm.probes.Losses()])
+    >>> dict(arm.simulate(experiment, seeds=3).train_loss.sizes)
+    {'seed': 3, 'time': 4}
+    """
+    require_between("memory", memory, 1e6)
+    if isinstance(members, str) and members not in ("auto", "map", "vmap"):
+        raise InvalidValue(f"members is {members!r}, but must be 'auto', 'map', 'vmap' or a number")
+    width = {"auto": None, "map": 1, "vmap": 1 << 30}[members] if isinstance(members, str) else int(members)
+    require_between("members", 1 if width is None else width, 1)
+    if not isinstance(what, Experiment | Sweep | Stages | Process):
+        raise InvalidValue(f"cannot simulate a {type(what).__name__}; give an Experiment, Sweep, Stages or Process")
+    shown = _progress(progress)
+    with shown if isinstance(shown, Bar) else nullcontext():
+        settings = Settings(width, int(memory), shown, key, _seeds(seeds), precision)
+        if isinstance(what, Sweep):
+            numeric = {what.paths[name]: what.axes[name] for name in what.numeric}
+            parts = [(at, _program(_stages(part, None), numeric, settings)) for at, part in what.programs()]
+            return describe(combine(parts, list(what.axes)), what.experiment, what.axes, key)
+        return describe(_program(_stages(what, times), {}, settings), what, {}, key)
+
+
+def _stages(what: Any, times: Sequence[float] | None) -> Stages:
+    if isinstance(what, Stages):
+        return what
+    if isinstance(what, Experiment):
+        return Stages([Stage(what)])
+    if times is None or len(times) == 0:
+        raise InvalidValue("a bare process has no observation times of its own; pass times=[0, ...]")
+    if list(times) != sorted(set(times)) or times[0] < 0:
+        raise InvalidValue(f"observation times are {list(times)}, but must increase from 0 or later")
+    return Stages([Stage(what, tuple(float(t) for t in times))])
+
+
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    if isinstance(seeds, int):
+        require_between("the number of seeds", seeds, 1)
+        return list(range(seeds))
+    chosen = [int(s) for s in seeds]
+    if not chosen or len(set(chosen)) != len(chosen) or min(chosen) < 0:
+        raise InvalidValue(f"seeds are {chosen}, but must be one or more different numbers from 0 up")
+    return chosen
+
+
+def _progress(progress: bool | Progress | None) -> Progress:
+    if progress is None:
+        return default_progress()
+    if isinstance(progress, bool):
+        return Bar() if progress else Silent()
+    return progress
+
+
+def _program(stages: Stages, numeric: dict[tuple[str, ...], tuple], settings: Settings) -> xr.Dataset:
+    """One compiled program (one for each stage): all its numeric axes and seeds, in blocks."""
+    *grid, seeds = np.meshgrid(*numeric.values(), settings.seeds, indexing="ij")
+    double = (settings.precision or stages.precision) == "float64"
+    with jax.enable_x64(True) if double else nullcontext():
+        dtype = jnp.float64 if double else jnp.float32
+        columns = [jnp.asarray(values.ravel(), dtype) for values in grid]
+        numbers = jnp.asarray(seeds.ravel(), jnp.uint32)
+        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(settings.key), seed))(numbers)
+        template: Stages = as_arrays(stages, dtype)
+        size, width = _blocks(template.stages[0].what, tuple(numeric), columns, keys, settings)
+        duration = sum(stage.clock[-1] for stage in stages.stages)
+        settings.progress.begin(type(stages.stages[0].what).__name__.lower(), duration * seeds.size)
+        blocks = []
+        for first in range(0, seeds.size, size):
+            wanted = min(size, seeds.size - first)
+            index = np.minimum(np.arange(first, first + size), seeds.size - 1)  # the last block is filled up
+            mine = [column[index] for column in columns]
+            blocks.append(_block(template, tuple(numeric), mine, keys[index], width, wanted, settings.progress))
+    axes = {path[-1]: values for path, values in numeric.items()}
+    return dataset(blocks, {**axes, "seed": settings.seeds}, stages.discrete)
+
+
+def _block(
+    template: Stages, paths: tuple, columns: list, keys: Any, width: int, wanted: int, progress: Progress
+) -> tuple[list[tuple[np.ndarray, dict]], np.ndarray]:
+    """One block of members through all stages: [(clock, observations)], and where each member diverged."""
+    begun = 0.0
+    members = engine.start(template.stages[0].what, paths, columns, keys, width)
+    records = []
+    for number, stage in enumerate(template.stages):
+        if number:
+            members = engine.hand_over(members, stage.what, stage.enter, number, width)
+        clock = begun + stage.clock
+        skip = 1 if number and len(clock) and clock[0] == begun else 0
+        if clock[0] > begun:  # the stage's first observation is later than its start
+            clock, skip = np.concatenate([[begun], clock]), 1
+        members, seen = engine.follow(
+            members, clock, width, progress, discrete=template.discrete, counted=wanted, skip=skip
+        )
+        records.append((clock[skip:], jax.tree.map(lambda a: a[:, :wanted], seen)))
+        begun = clock[-1]
+    return records, np.asarray(members.diverged)[:wanted]
+
+
+def _blocks(template: Any, paths: tuple, columns: list, keys: Any, settings: Settings) -> tuple[int, int]:
+    """How many members a block has, and how many of them run side by side."""
+    count = len(keys)
+    shapes = eqx.filter_eval_shape(engine.start, template, paths, columns, keys, 1)
+    each = max(bytes_of((shapes.drawn.own, shapes.state)) // count, 1)
+    state = max(bytes_of(shapes.state) // count, 1)
+    width = settings.width
+    if width is None and jax.default_backend() == "cpu":
+        width = int(np.clip(CACHE // state, 1, WIDEST))
+    most = int(max(settings.memory // (3 * each), 1))
+    width = min(width or count, most, count)
+    rounds = -(-count // most)
+    size = -(-count // rounds)
+    return -(-size // width) * width, width

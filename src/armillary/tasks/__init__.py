@@ -1,0 +1,17 @@
+"""What is learned: tasks draw data and know their population statistics where they have any."""
+
+from armillary.tasks.data import Data as Data
+from armillary.tasks.data import Samples as Samples
+from armillary.tasks.data import Task as Task
+from armillary.tasks.digits import Digits as Digits
+from armillary.tasks.files import ImageFiles as ImageFiles
+from armillary.tasks.files import read_cifar10 as read_cifar10
+from armillary.tasks.files import read_idx as read_idx
+from armillary.tasks.hierarchical import hierarchical as hierarchical
+from armillary.tasks.linear import Correlations as Correlations
+from armillary.tasks.linear import LinearTeacher as LinearTeacher
+
+__all__ = [
+    "Correlations", "Data", "Digits", "ImageFiles", "LinearTeacher", "Samples", "Task", "hierarchical",
+    "read_cifar10", "read_idx",
+]  # fmt: skip

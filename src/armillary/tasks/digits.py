@@ -1,0 +1,105 @@
+"""scikit-learn's handwritten digits, the first real data set."""
+
+import functools
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from armillary.errors import require_between, unknown
+from armillary.settings import derived
+from armillary.tasks.data import Data, Samples, Task
+
+TARGETS = ("class", "onehot", "parity")
+
+
+@functools.cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """All 1,797 images, in a fixed shuffled order (the file's order is by writer), and their labels."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(labels))
+    return images[order].astype(np.float32) / 16.0, labels[order].astype(np.int32)
+
+
+class Digits(Task):
+    """1,797 images of 8 x 8 pixels in [0, 1], ten classes (scikit-learn, `load_digits`).
+
+    - `samples`: how many to train on; the others are the test set.
+    - `targets`: "class" numbers, "onehot" vectors, or "parity" (±1 for even or odd: one output).
+    - `label_noise`: the share of training labels replaced by a uniformly drawn class (sign for parity);
+      can be swept in one program.
+    - `standardise`: subtract each pixel's mean over the training set and divide by the overall deviation.
+    - `reshuffle`: draw the training subset anew for each seed instead of the same one for all.
+
+    Raises `InvalidValue` for more samples than there are, or a label noise outside [0, 1].
+
+    >>> Digits(samples=1000).draw(jax.random.key(0)).test.count
+    797
+    """
+
+    samples: int = eqx.field(static=True)
+    targets: Literal["class", "onehot", "parity"] = eqx.field(static=True)
+    label_noise: float
+    standardise: bool = eqx.field(static=True)
+    reshuffle: bool = eqx.field(static=True)
+    clean: Data = derived()
+
+    def __init__(
+        self,
+        samples: int = 1500,
+        targets: Literal["class", "onehot", "parity"] = "class",
+        label_noise: float = 0.0,
+        standardise: bool = True,
+        reshuffle: bool = False,
+    ):
+        require_between("the number of samples", samples, 1, 1796, note="one of the 1797 is left to test")
+        require_between("label_noise", label_noise, 0.0, 1.0)
+        if targets not in TARGETS:
+            raise unknown("targets", targets, TARGETS)
+        self.samples, self.targets, self.label_noise = samples, targets, label_noise
+        self.standardise, self.reshuffle = standardise, reshuffle
+        images, labels = _digits()  # laid out once, so that the members of a run share one copy
+        self.clean = self._split(jnp.asarray(images), jnp.asarray(labels), samples)
+
+    @property
+    def inputs(self) -> int:
+        return 64
+
+    @property
+    def outputs(self) -> int:
+        return 1 if self.targets == "parity" else 10
+
+    def draw(self, key: PRNGKeyArray) -> Data:
+        key_order, key_flip, key_label = jax.random.split(key, 3)
+        clean = self.clean
+        if self.reshuffle:
+            images, labels = _digits()
+            order = jax.random.permutation(key_order, len(labels))
+            clean = self._split(jnp.asarray(images)[order], jnp.asarray(labels)[order], self.samples)
+        assert clean.test is not None
+        labels = clean.train.targets
+        wrong = jax.random.uniform(key_flip, labels.shape) < self.label_noise
+        labels = jnp.where(wrong, jax.random.randint(key_label, labels.shape, 0, 10), labels)
+        train = Samples(clean.train.inputs, self._encode(labels))
+        return Data(train, Samples(clean.test.inputs, self._encode(clean.test.targets)))
+
+    def _split(self, images: Array, labels: Array, count: int) -> Data:
+        images = images.astype(jnp.result_type(float))
+        if self.standardise:
+            images = images - images[:count].mean(axis=0)
+            images = images / jnp.sqrt(jnp.mean(images[:count] ** 2))
+        return Data(Samples(images[:count], labels[:count]), Samples(images[count:], labels[count:]))
+
+    def _encode(self, labels: Array) -> Array:
+        match self.targets:
+            case "onehot":
+                return jax.nn.one_hot(labels, 10)
+            case "parity":
+                return (1.0 - 2.0 * (labels % 2))[:, None]
+            case _:
+                return labels

@@ -1,0 +1,40 @@
+"""The time of a theory: gradient flow, and descent in steps small enough to follow it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from armillary.experiment import Experiment
+from armillary.rules import SGD, Descent, FullBatch, GradientFlow, LinearFlow
+from armillary.theory.theory import Check, kind, limit
+
+LARGEST_STEP = 0.1
+"""Learning rate times curvature up to which plain descent follows the flow to about 5 %."""
+
+
+def flow_checks(experiment: Experiment, curvature: float) -> Iterator[Check]:
+    """That the rule is gradient flow, or full-batch gradient descent with a small step.
+
+    `curvature` is the largest curvature that the run meets (for the loss as the rule reduces it).
+    """
+    rule = experiment.rule
+    yield kind("gradient flow or descent", rule, GradientFlow, LinearFlow, Descent)
+    if not isinstance(rule, GradientFlow | LinearFlow | Descent):
+        return
+    squared = rule.loss.kind == "squared_error"
+    yield Check(squared, "the squared error", f"the loss is {rule.loss.kind}")
+    if isinstance(rule, Descent):
+        plain = isinstance(rule.optimiser, SGD) and not rule.optimiser.momentum and not rule.optimiser.weight_decay
+        yield Check(
+            plain, "plain gradient descent", f"the optimiser is {type(rule.optimiser).__name__}, or has momentum or decay"
+        )
+        yield kind("full batches", rule.feed, FullBatch)
+        if isinstance(rule.optimiser, SGD):
+            step = float(rule.optimiser.learning_rate) * curvature
+            yield limit("small steps", "learning rate times largest curvature", step, LARGEST_STEP)
+
+
+def flow_times(experiment: Experiment) -> np.ndarray:
+    """The experiment's observation times in flow time: steps count `learning_rate` each."""
+    rule = experiment.rule
+    return experiment.times * (float(rule.optimiser.learning_rate) if isinstance(rule, Descent) else 1.0)
