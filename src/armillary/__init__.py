@@ -14,27 +14,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from armillary import models, probes, rules, tasks, theory
     from armillary.clock import At, Evenly, LogSpaced
-    from armillary.compare import compare
+    from armillary.comparison import compare
     from armillary.errors import ArmillaryError
     from armillary.experiment import Experiment, Sweep
-    from armillary.predict import predict
+    from armillary.prediction import predict
     from armillary.probes.probe import probe
     from armillary.process import Flow, Process, Snapshot
     from armillary.quantity import Quantity
-    from armillary.simulate import simulate
+    from armillary.simulation import simulate
     from armillary.stages import Stage, Stages
     from armillary.trajectory import Trajectory, experiment_from, healthy
 
 _HOME = {
     "At": "clock", "Evenly": "clock", "LogSpaced": "clock",
-    "compare": "compare",
+    "compare": "comparison",
     "ArmillaryError": "errors",
     "Experiment": "experiment", "Sweep": "experiment",
-    "predict": "predict",
+    "predict": "prediction",
     "probe": "probes.probe",
     "Flow": "process", "Process": "process", "Snapshot": "process",
     "Quantity": "quantity",
-    "simulate": "simulate",
+    "simulate": "simulation",
     "Stage": "stages", "Stages": "stages",
     "Trajectory": "trajectory", "experiment_from": "trajectory", "healthy": "trajectory",
 }  # fmt: skip
@@ -52,7 +52,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"armillary.{name}")
     if name in _HOME:
         found = getattr(importlib.import_module(f"armillary.{_HOME[name]}"), name)
-        globals()[name] = found  # a module of the same name must not shadow the function
+        globals()[name] = found
         return found
     raise AttributeError(f"module 'armillary' has no attribute {name!r}")
 

@@ -6,6 +6,7 @@ checkpoints without changing a single number.
 """
 
 import time as wall
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -14,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from armillary.compiled import compiled, compiled_fast
 from armillary.members import Drawn, draw_members, over_members
 from armillary.process import Process
-from armillary.progress import Progress
 from armillary.quantity import Observation
 
 REPORT_EVERY = 0.3
@@ -32,8 +33,7 @@ class Members(eqx.Module):
     diverged: Array
 
 
-@eqx.filter_jit
-def start(template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array], keys: Array, width: int) -> Members:
+def drawn_and_begun(template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array], keys: Array, width: int) -> Members:
     """Members drawn from `template`, each with its own `values` at `paths` and its own key."""
 
     def draw(template: Any, key: Array, *mine: Array) -> Process:
@@ -45,10 +45,25 @@ def start(template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array]
     begin = lambda own, key: drawn.whole(own).init(jax.random.fold_in(key, 1))  # noqa: E731 (traced here only)
     state = over_members(begin, width, drawn.own, keys)
     nowhere = jnp.asarray(-1, jnp.int32 if template.discrete else jnp.result_type(float))
-    return Members(drawn, state, keys, jnp.full(keys.shape, nowhere))
+    return settled(Members(drawn, state, keys, jnp.full(keys.shape, nowhere)))
 
 
-@eqx.filter_jit
+def settled(members: Members) -> Members:
+    """The members with definite types, as `advance` returns them: else its second call would compile it anew."""
+
+    def settle(leaf: Any) -> Any:
+        is_key = eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return leaf.astype(leaf.dtype) if eqx.is_array(leaf) and not is_key else leaf
+
+    return jax.tree.map(settle, members)
+
+
+start = compiled(drawn_and_begun)
+start_fast = compiled_fast(drawn_and_begun)
+"""The same, compiled in a tenth of the time: for draws that take no time anyway."""
+
+
+@compiled
 def advance(members: Members, begin: Array, end: Array, width: int) -> Members:
     """The members at time `end`, given that they are at `begin`."""
 
@@ -59,7 +74,7 @@ def advance(members: Members, begin: Array, end: Array, width: int) -> Members:
     return Members(members.drawn, state, members.keys, diverged)
 
 
-@eqx.filter_jit
+@compiled
 def observe(members: Members, time: Array, width: int) -> Observation:
     """What each member's process records now."""
 
@@ -73,7 +88,7 @@ def observe(members: Members, time: Array, width: int) -> Observation:
     return over_members(one, width, members.drawn.own, members.state)
 
 
-@eqx.filter_jit
+@compiled
 def hand_over(members: Members, template: Any, carry: Any, stage: int, width: int) -> Members:
     """Members that enter the next stage: a new process and state made of the old ones."""
 
@@ -84,11 +99,17 @@ def hand_over(members: Members, template: Any, carry: Any, stage: int, width: in
 
     process, state = over_members(one, width, members.drawn.own, members.state, members.keys)
     own, rest = eqx.partition(process, eqx.is_array)
-    return Members(Drawn(own, rest), state, members.keys, members.diverged)
+    return settled(Members(Drawn(own, rest), state, members.keys, members.diverged))
+
+
+def warm(members: Members, width: int) -> None:
+    """Compile what advances and observes members, by a run of no steps, before several threads want it."""
+    zero = _moment(0, jnp.issubdtype(members.diverged.dtype, jnp.integer))
+    observe(advance(members, zero, zero, width), zero, width)
 
 
 def follow(
-    members: Members, clock: np.ndarray, width: int, progress: Progress, *, discrete: bool, counted: int, skip: int = 0
+    members: Members, clock: np.ndarray, width: int, progress: Callable[[float], None], *, discrete: bool, counted: int, skip: int = 0
 ) -> tuple[Members, dict[str, Any]]:
     """Run `members` along `clock`, observing at each of its times but the first `skip`.
 
@@ -110,7 +131,7 @@ def follow(
             members = jax.block_until_ready(advance(members, _moment(now, discrete), _moment(stop, discrete), width))
             taken = wall.perf_counter() - begun
             speed = (stop - now) / max(taken, 1e-6) if index > 0 or speed is None else speed
-            progress.advance((stop - now) * counted)
+            progress((stop - now) * counted)
             now = stop
         if index >= skip:
             seen.append(jax.device_get(observe(members, _moment(now, discrete), width)))

@@ -1,11 +1,9 @@
 """Errors that say in one line what was given, what is allowed and what to do."""
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Any
-
-import jax.core
-import numpy as np
 
 
 class ArmillaryError(ValueError):
@@ -43,14 +41,16 @@ def unknown(kind: str, name: object, allowed: Iterable[str]) -> UnknownName:
 
 def is_traced(value: Any) -> bool:
     """Whether `value` is known only while a program is being compiled, so that it can't be checked."""
+    import jax.core  # late: the command line shows errors before jax is there
+
     return isinstance(value, jax.core.Tracer)
 
 
 def require_between(
     name: str,
     value: Any,
-    low: float = -np.inf,
-    high: float = np.inf,
+    low: float = -math.inf,
+    high: float = math.inf,
     *,
     open_low: bool = False,
     note: str = "",
@@ -65,15 +65,17 @@ def require_between(
     """
     if is_traced(value) or type(value) is object:
         return
+    import numpy as np
+
     numbers = np.asarray(value, dtype=float)
     below = numbers <= low if open_low else numbers < low
     bad = below | (numbers > high) | np.isnan(numbers)
     if not bad.any():
         return
     limits = []
-    if low != -np.inf:
+    if low != -math.inf:
         limits.append(f"{'above' if open_low else 'at least'} {low:g}")
-    if high != np.inf:
+    if high != math.inf:
         limits.append(f"at most {high:g}")
     allowed = " and ".join(limits) or "a number"
     given = f"{numbers[bad].flat[0]:g}"

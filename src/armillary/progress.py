@@ -2,26 +2,25 @@
 
 import sys
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 
 class Progress(Protocol):
-    """What `simulate` tells while it runs. `total` and `done` count member-steps (or shares of flow time)."""
+    """What `simulate` tells while it runs: `begin` gives a function to call with the work done since.
 
-    def begin(self, description: str, total: float) -> None: ...
+    Work is counted in member-steps (or shares of flow time). Runs may overlap, and calls may come from threads.
+    """
 
-    def advance(self, done: float) -> None: ...
+    def begin(self, description: str, total: float) -> Callable[[float], None]: ...
 
 
 class Silent:
     """Says nothing."""
 
-    def begin(self, description: str, total: float) -> None:
-        pass
-
-    def advance(self, done: float) -> None:
-        pass
+    def begin(self, description: str, total: float) -> Callable[[float], None]:
+        return lambda done: None
 
 
 class Bar:
@@ -42,7 +41,7 @@ class Bar:
             console=Console(stderr=True),
             transient=False,
         )
-        self._task: Any = None
+        self._lines: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -54,15 +53,21 @@ class Bar:
     ) -> None:
         self._bar.stop()
 
-    def begin(self, description: str, total: float) -> None:
-        with self._lock:
-            self._task = self._bar.add_task(description, total=max(total, 1e-12), speed="compiling")
+    def begin(self, description: str, total: float) -> Callable[[float], None]:
+        with self._lock:  # programs of one experiment share a line
+            if description not in self._lines:
+                self._lines[description] = self._bar.add_task(description, total=0.0, speed="compiling")
+            line = self._lines[description]
+            known = self._bar.tasks[self._bar.task_ids.index(line)].total or 0.0
+            self._bar.update(line, total=known + max(total, 1e-12))
 
-    def advance(self, done: float) -> None:
-        with self._lock:
-            self._bar.advance(self._task, done)
-            speed = next(t.speed for t in self._bar.tasks if t.id == self._task)
-            self._bar.update(self._task, speed=f"{speed:,.0f} steps/s" if speed else "")
+        def advance(done: float) -> None:
+            with self._lock:
+                self._bar.advance(line, done)
+                speed = self._bar.tasks[self._bar.task_ids.index(line)].speed
+                self._bar.update(line, speed=f"{speed:,.0f} steps/s" if speed else "")
+
+        return advance
 
 
 def default_progress() -> Silent | Bar:

@@ -2,31 +2,35 @@
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from armillary.errors import require_between
 from armillary.models.initialisation import Gaussian, Initialisation
-from armillary.models.model import Model
-
-UNROLLED = 8
-
+from armillary.models.model import Model, through
 
 class LinearChain(eqx.Module):
-    """x -> W_depth ... W_1 x. `weights[layer]` is [output, input] of that layer."""
+    """x -> W_depth ... W_1 x. `weights[layer]` is [output, input] of that layer; `rate` scales learning rates.
+
+    The product is formed first, from its smaller end, and does not depend on x: a batch shares it.
+    """
 
     weights: tuple[Float[Array, "output input"], ...]
+    rate: float = eqx.field(static=True, default=1.0)
+    adaptive_rate: float = eqx.field(static=True, default=1.0)
+
+    @property
+    def matrix(self) -> Float[Array, "output input"]:
+        """The end-to-end map."""
+        first, last = self.weights[0], self.weights[-1]
+        if len(self.weights) == 1:
+            return first
+        hidden = self.weights[1:-1]
+        if last.shape[0] <= first.shape[1]:
+            return through(hidden[::-1], lambda weight, product: product @ weight, last) @ first
+        return last @ through(hidden, lambda weight, product: weight @ product, first)
 
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " output"]:
-        first, *hidden, last = self.weights if len(self.weights) > 1 else (None, *self.weights)
-        x = x if first is None else first @ x
-        if len(hidden) <= UNROLLED:
-            for weight in hidden:
-                x = weight @ x
-        else:  # the hidden layers are all square: one loop compiles in the same time at any depth
-            x, _ = lax.scan(lambda h, weight: (weight @ h, None), x, jnp.stack(hidden))
-        return last @ x
+        return self.matrix @ x
 
 
 class DeepLinear(Model):
@@ -34,7 +38,8 @@ class DeepLinear(Model):
 
     `width` None takes the larger of the task's inputs and outputs. `initialisation` draws the weights:
     `Gaussian`, `Orthogonal`, `Decoupled` or `GreedyAutoencoder`, whose float fields can be swept in one
-    program. Raises `InvalidValue` for a depth or width below 1.
+    program. `rate_by_depth` divides the learning rate by the depth, with which the number of steps tends to a
+    constant (Saxe et al. 2013, section 3). Raises `InvalidValue` for a depth or width below 1.
 
     >>> DeepLinear(depth=3, width=5)(jax.random.key(0), inputs=4, outputs=2).weights[1].shape
     (5, 5)
@@ -43,6 +48,7 @@ class DeepLinear(Model):
     depth: int = eqx.field(static=True, default=2)
     width: int | None = eqx.field(static=True, default=None)
     initialisation: Initialisation = Gaussian()
+    rate_by_depth: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         require_between("depth", self.depth, 1)
@@ -54,4 +60,5 @@ class DeepLinear(Model):
         return (inputs, *[width] * (self.depth - 1), outputs)
 
     def __call__(self, key: PRNGKeyArray, inputs: int, outputs: int) -> LinearChain:
-        return LinearChain(self.initialisation(key, self.sizes(inputs, outputs)))
+        weights = self.initialisation(key, self.sizes(inputs, outputs))
+        return LinearChain(weights, rate=1 / self.depth if self.rate_by_depth else 1.0)

@@ -1,13 +1,17 @@
 """Initial weights of linear chains: random, orthogonal, decoupled, pretrained."""
 
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from armillary.errors import InvalidValue, require_between, unknown
+from armillary.settings import derived
 
 Weights = tuple[Float[Array, "output input"], ...]
 
@@ -23,6 +27,29 @@ def haar_orthogonal(key: PRNGKeyArray, rows: int, columns: int) -> Float[Array, 
     return q if rows >= columns else q.T
 
 
+def drawn_alike(
+    draw: Callable[[PRNGKeyArray, int, int], Array], key: PRNGKeyArray, sizes: Sequence[int]
+) -> list[Float[Array, "output input"]]:
+    """`draw(key, output, input)` for each layer between `sizes`; runs of equal layers are drawn as one batch.
+
+    A deep network then compiles as fast as a shallow one.
+    """
+    keys = jax.random.split(key, len(sizes) - 1)
+    shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
+    weights: list[Array] = []
+    for (rows, columns), run in itertools.groupby(range(len(shapes)), key=lambda layer: shapes[layer]):
+        layers = np.array(list(run))
+        weights += list(jax.vmap(lambda k, r=rows, c=columns: draw(k, r, c))(keys[layers]))
+    return weights
+
+
+def singular_frames(target: ArrayLike) -> tuple[Float[Array, "output mode"], Float[Array, "input mode"]]:
+    """Left and right singular vectors of a matrix as columns, strongest mode first."""
+    u, _, vt = np.linalg.svd(np.asarray(target, dtype=float), full_matrices=False)
+    kept = jnp.asarray(target).dtype
+    return jnp.asarray(u, kept), jnp.asarray(vt.T, kept)
+
+
 class Gaussian(eqx.Module):
     """Independent entries N(0, scale²/fan_in), or N(0, scale²) with `per_entry`."""
 
@@ -33,8 +60,7 @@ class Gaussian(eqx.Module):
         require_between("the initial scale", self.scale, 0.0)
 
     def __call__(self, key: PRNGKeyArray, sizes: tuple[int, ...]) -> Weights:
-        keys = jax.random.split(key, len(sizes) - 1)
-        weights = [jax.random.normal(k, (o, i)) for k, i, o in zip(keys, sizes[:-1], sizes[1:], strict=True)]
+        weights = drawn_alike(lambda k, o, i: jax.random.normal(k, (o, i)), key, sizes)
         return tuple(self.scale * w / (1.0 if self.per_entry else jnp.sqrt(w.shape[1])) for w in weights)
 
 
@@ -47,9 +73,7 @@ class Orthogonal(eqx.Module):
         require_between("the gain", self.gain, 0.0)
 
     def __call__(self, key: PRNGKeyArray, sizes: tuple[int, ...]) -> Weights:
-        keys = jax.random.split(key, len(sizes) - 1)
-        pairs = zip(keys, sizes[:-1], sizes[1:], strict=True)
-        return tuple(self.gain * haar_orthogonal(k, o, i) for k, i, o in pairs)
+        return tuple(self.gain * w for w in drawn_alike(haar_orthogonal, key, sizes))
 
 
 class Decoupled(eqx.Module):
@@ -64,21 +88,24 @@ class Decoupled(eqx.Module):
     """
 
     target: Float[Array, "output input"]
-    strength: float = 1e-3
-    imbalance: float = 1.0
+    strength: float
+    imbalance: float
+    frames: tuple[Float[Array, "output mode"], Float[Array, "input mode"]] = derived()
 
-    def __check_init__(self):
-        require_between("the initial mode strength", self.strength, 0.0, open_low=True)
-        require_between("imbalance", self.imbalance, 0.0, open_low=True)
+    def __init__(self, target: ArrayLike, strength: float = 1e-3, imbalance: float = 1.0):
+        require_between("the initial mode strength", strength, 0.0, open_low=True)
+        require_between("imbalance", imbalance, 0.0, open_low=True)
+        self.target, self.strength, self.imbalance = jnp.asarray(target), strength, imbalance
+        self.frames = singular_frames(target)
 
     def __call__(self, key: PRNGKeyArray, sizes: tuple[int, ...]) -> Weights:
         modes = min(self.target.shape)
         if min(sizes) < modes:
             raise InvalidValue(f"a layer is {min(sizes)} wide, but must be at least {modes}, the number of modes")
         layers = len(sizes) - 1
-        u, _, vt = jnp.linalg.svd(self.target, full_matrices=False)
-        keys = jax.random.split(key, layers)
-        frames = [vt.T, *[haar_orthogonal(k, n, modes) for k, n in zip(keys, sizes[1:-1], strict=False)], u]
+        u, v = self.frames
+        rotations = drawn_alike(lambda k, o, i: haar_orthogonal(k, o, modes), key, sizes[:-1]) if layers > 1 else []
+        frames = [v, *rotations, u]
         level = jnp.asarray(self.strength) ** (1 / layers)
         factors = [jnp.ones(())] * layers
         if layers > 1:
@@ -97,22 +124,30 @@ class GreedyAutoencoder(eqx.Module):
     """
 
     input_correlation: Float[Array, "input input"]
-    scale: float = 1.0
-    readout: Literal["orthogonal", "gaussian"] = eqx.field(static=True, default="orthogonal")
+    scale: float
+    readout: Literal["orthogonal", "gaussian"] = eqx.field(static=True)
+    principal: Float[Array, "component input"] = derived()
 
-    def __check_init__(self):
-        require_between("the read-out's scale", self.scale, 0.0)
-        if self.readout not in ("orthogonal", "gaussian"):
-            raise unknown("readout", self.readout, ("orthogonal", "gaussian"))
+    def __init__(
+        self,
+        input_correlation: ArrayLike,
+        scale: float = 1.0,
+        readout: Literal["orthogonal", "gaussian"] = "orthogonal",
+    ):
+        require_between("the read-out's scale", scale, 0.0)
+        if readout not in ("orthogonal", "gaussian"):
+            raise unknown("readout", readout, ("orthogonal", "gaussian"))
+        self.input_correlation, self.scale, self.readout = jnp.asarray(input_correlation), scale, readout
+        _, vectors = np.linalg.eigh(np.asarray(input_correlation, dtype=float))  # ascending
+        self.principal = jnp.asarray(vectors[:, ::-1].T, self.input_correlation.dtype)
 
     def __call__(self, key: PRNGKeyArray, sizes: tuple[int, ...]) -> Weights:
-        key_readout, *keys = jax.random.split(key, len(sizes))
-        _, vectors = jnp.linalg.eigh(self.input_correlation)  # ascending
-        principal = vectors[:, ::-1].T
+        key_readout, key_hidden = jax.random.split(key)
+        hidden = sizes[1:-1]
+        rotations = drawn_alike(lambda k, o, i: haar_orthogonal(k, o, o), key_hidden, (sizes[0], *hidden))
         weights = []
-        for layer, (k, fan_in, fan_out) in enumerate(zip(keys[:-1], sizes[:-2], sizes[1:-1], strict=True)):
-            rotation = haar_orthogonal(k, fan_out, fan_out)
-            kept = principal[:fan_out] if layer == 0 else jnp.eye(fan_out, fan_in)
+        for layer, (rotation, fan_in, fan_out) in enumerate(zip(rotations, sizes[:-2], hidden, strict=True)):
+            kept = self.principal[:fan_out] if layer == 0 else jnp.eye(fan_out, fan_in)
             weights.append(rotation[:, : kept.shape[0]] @ kept)
         if self.readout == "orthogonal":
             last = haar_orthogonal(key_readout, sizes[-1], sizes[-2])

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from armillary.errors import require_between, unknown
 from armillary.models.activations import ACTIVATIONS, GAINS, Activation, activation
-from armillary.models.initialisation import haar_orthogonal
-from armillary.models.model import Dense, Model
+from armillary.models.initialisation import drawn_alike, haar_orthogonal
+from armillary.models.model import Dense, Model, through
 from armillary.models.parametrisation import PARAMETRISATIONS, scales
 
 
@@ -23,9 +23,10 @@ class MLPNetwork(eqx.Module):
 
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " output"]:
         phi = activation(self.activation)
-        for layer in self.layers[:-1]:
+        first, hidden, last = self.layers[:-1][:1], self.layers[1:-1], self.layers[-1]
+        for layer in first:
             x = phi(layer(x))
-        return self.layers[-1](x)
+        return last(through(hidden, lambda layer, h: phi(layer(h)), x))
 
 
 class MLP(Model):
@@ -67,21 +68,20 @@ class MLP(Model):
 
     def __call__(self, key: PRNGKeyArray, inputs: int, outputs: int) -> MLPNetwork:
         sizes = [inputs, *[self.width] * (self.depth - 1), outputs]
-        keys = jax.random.split(key, self.depth)
-        layers = [self._layer(keys[i], i, sizes[i], sizes[i + 1]) for i in range(self.depth)]
-        return MLPNetwork(tuple(layers), self.activation)
+        if self.orthogonal:  # of the same variance as the Gaussian ones
+            draw = lambda k, o, i: haar_orthogonal(k, o, i) * np.sqrt(max(o, i))  # noqa: E731
+        else:
+            draw = lambda k, o, i: jax.random.normal(k, (o, i))  # noqa: E731
+        weights = drawn_alike(draw, key, sizes)
+        return MLPNetwork(tuple(self._layer(index, weight) for index, weight in enumerate(weights)), self.activation)
 
-    def _layer(self, key: PRNGKeyArray, index: int, fan_in: int, fan_out: int) -> Dense:
+    def _layer(self, index: int, weight: Float[Array, "output input"]) -> Dense:
         last = index == self.depth - 1
         role = "output" if last else "input" if index == 0 else "hidden"
         # A single layer is an output layer to muP and its kin, but has no width to scale with.
         kind = "standard" if self.depth == 1 and self.parametrisation in ("mean_field", "mup") else self.parametrisation
+        fan_out, fan_in = weight.shape
         s = scales(kind, role, fan_in, fan_out, self.base_width)
         gain = self.gain if self.gain is not None else (1.0 if last else GAINS.get(str(self.activation), 1.0))
-        deviation = s.deviation * jnp.sqrt(gain) * self.scale
-        if self.orthogonal:
-            weight = haar_orthogonal(key, fan_out, fan_in) * deviation * np.sqrt(max(fan_in, fan_out))
-        else:
-            weight = deviation * jax.random.normal(key, (fan_out, fan_in))
         bias = jnp.zeros(fan_out) if self.bias else None
-        return Dense(weight, bias, s.multiplier, s.rate, s.adaptive_rate)
+        return Dense(s.deviation * jnp.sqrt(gain) * self.scale * weight, bias, s.multiplier, s.rate, s.adaptive_rate)

@@ -1,11 +1,12 @@
 """What a model is: a recipe that draws networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from armillary.errors import InvalidValue
@@ -57,15 +58,34 @@ class Dense(eqx.Module):
 
 
 def learning_rate_scales(network: PyTree, *, adaptive: bool) -> PyTree:
-    """A tree like `network`'s arrays with each one's factor on the learning rate; ones in foreign modules."""
+    """A tree like `network`'s arrays with each one's factor on the learning rate; ones in foreign modules.
 
-    def of(node):
-        if isinstance(node, Dense):
-            rate = node.adaptive_rate if adaptive else node.rate
-            return jax.tree.map(lambda _: rate, eqx.filter(node, eqx.is_inexact_array))
-        return jax.tree.map(lambda _: 1.0, eqx.filter(node, eqx.is_inexact_array))
+    A module that has its own factors says so by the fields `rate` and `adaptive_rate` (see `Dense`).
+    """
+    has_rates = lambda node: isinstance(node, eqx.Module) and hasattr(node, "adaptive_rate")  # noqa: E731
 
-    return jax.tree.map(of, network, is_leaf=lambda node: isinstance(node, Dense))
+    def of(node: PyTree) -> PyTree:
+        rate = (node.adaptive_rate if adaptive else node.rate) if has_rates(node) else 1.0
+        return jax.tree.map(lambda _: rate, eqx.filter(node, eqx.is_inexact_array))
+
+    return jax.tree.map(of, network, is_leaf=has_rates)
+
+
+UNROLLED = 8
+"""Hidden layers up to which a network is written out layer by layer; beyond, one compiled loop runs over them
+(it compiles in the same time at any depth)."""
+
+
+def through(layers: Sequence[PyTree], apply: Callable[[PyTree, Array], Array], x: Array) -> Array:
+    """x passed through equal `layers` one after another."""
+    if len(layers) <= UNROLLED:
+        for layer in layers:
+            x = apply(layer, x)
+        return x
+    arrays = [eqx.filter(layer, eqx.is_array) for layer in layers]
+    static = eqx.filter(layers[0], eqx.is_array, inverse=True)
+    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *arrays)
+    return lax.scan(lambda h, layer: (apply(eqx.combine(layer, static), h), None), x, stacked)[0]
 
 
 def matrices(network: PyTree) -> list[Float[Array, "output input"]]:
@@ -80,4 +100,5 @@ def parameters(network: PyTree) -> PyTree:
 
 def end_to_end(network: PyTree, inputs: int) -> Float[Array, "output input"]:
     """The matrix of a network that is linear in its input (without bias): its values on the unit vectors."""
-    return jax.vmap(network)(jnp.eye(inputs)).T
+    known = getattr(network, "matrix", None)
+    return jax.vmap(network)(jnp.eye(inputs)).T if known is None else known

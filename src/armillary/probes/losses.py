@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -54,7 +53,6 @@ class Accuracy(Probe):
         return seen
 
 
-@eqx.filter_jit
 def accuracy(network: Any, samples: Samples) -> jax.Array:
     """The share of `samples` that the network puts in the right class."""
     outputs = jax.vmap(network)(samples.inputs)

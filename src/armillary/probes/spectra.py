@@ -3,14 +3,16 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from armillary.errors import ProbeError
+from armillary.models.initialisation import singular_frames
 from armillary.models.model import end_to_end, matrices
 from armillary.probes.losses import data_of
 from armillary.probes.probe import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
+from armillary.settings import derived
 
 
 class SingularValues(Probe):
@@ -39,10 +41,15 @@ class ModeStrength(Probe):
     """
 
     target: Float[Array, "output input"]
+    frames: tuple[Float[Array, "output mode"], Float[Array, "input mode"]] = derived()
+
+    def __init__(self, target: ArrayLike):
+        self.target = jnp.asarray(target)
+        self.frames = singular_frames(target)
 
     def __call__(self, now: Snapshot) -> Observation:
-        u, _, vt = jnp.linalg.svd(self.target, full_matrices=False)
-        rotated = u.T @ end_to_end(now.network, self.target.shape[1]) @ vt.T
+        u, v = self.frames
+        rotated = u.T @ end_to_end(now.network, self.target.shape[1]) @ v
         others = jnp.abs(rotated - jnp.diag(jnp.diagonal(rotated)))
         return {
             "mode_strength": Quantity(jnp.diagonal(rotated), "mode", long_name="mode strength"),

@@ -41,7 +41,7 @@ class Descent(eqx.Module):
     def process(self, task: Task, data: Data, network: PyTree, probes: tuple) -> "Supervised":
         """What runs."""
         keep = any(getattr(probe, "needs_update", False) for probe in probes)
-        return Supervised(task, data, network, self, probes, keep)
+        return Supervised(task, data, network, self.optimiser, self.loss, self.feed, probes, keep)
 
 
 class SupervisedState(eqx.Module):
@@ -59,7 +59,9 @@ class Supervised(Process):
     task: Task
     data: Data
     initial: PyTree
-    rule: Descent
+    optimiser: Optimiser
+    loss: Loss
+    feed: Feed
     probes: tuple
     keep_update: bool = eqx.field(static=True)
 
@@ -67,24 +69,23 @@ class Supervised(Process):
         trained = parameters(self.initial)
         return SupervisedState(
             self.initial,
-            self.rule.optimiser.transformation().init(trained),
-            self.rule.feed.init(self.data, key),
+            self.optimiser.transformation().init(trained),
+            self.feed.init(self.data, key),
             jax.tree.map(jnp.zeros_like, trained) if self.keep_update else None,
         )
 
     def step(self, state: SupervisedState, key: PRNGKeyArray) -> SupervisedState:
-        samples, feed = self.rule.feed.next(self.task, self.data, state.feed, key)
-        gradient = eqx.filter_grad(self.rule.loss)(state.network, samples)
-        optimiser = self.rule.optimiser
+        samples, feed = self.feed.next(self.task, self.data, state.feed, key)
+        gradient = eqx.filter_grad(self.loss)(state.network, samples)
         trained = parameters(state.network)
-        updates, memory = optimiser.transformation().update(gradient, state.optimiser, trained)
-        rates = learning_rate_scales(state.network, adaptive=optimiser.adaptive)
+        updates, memory = self.optimiser.transformation().update(gradient, state.optimiser, trained)
+        rates = learning_rate_scales(state.network, adaptive=self.optimiser.adaptive)
         updates = jax.tree.map(lambda u, rate: u if rate == 1.0 else rate * u, updates, rates)
         network = eqx.apply_updates(state.network, updates)
         return SupervisedState(network, memory, feed, updates if self.keep_update else None)
 
     def snapshot(self, state: SupervisedState, time: Array) -> Snapshot:
-        return Snapshot(state.network, self.initial, self.data, self.rule.loss, time, state.update, self.task)
+        return Snapshot(state.network, self.initial, self.data, self.loss, time, state.update, self.task)
 
     def watched(self, state: SupervisedState) -> PyTree:
         return state.network

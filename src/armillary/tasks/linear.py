@@ -4,9 +4,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from armillary.errors import InvalidValue, is_traced, require_between
+from armillary.errors import InvalidValue, require_between
+from armillary.settings import derived
 from armillary.tasks.data import Data, Samples, Task
 
 
@@ -82,7 +83,7 @@ class Correlations(Task):
     them is training on the full data, and the loss is the gap to the linear optimum: the error that
     no linear map can remove is left out. Source: Saxe et al. (2013), eq. 2-3.
 
-    Raises `InvalidValue` if S11 is not symmetric positive definite or the shapes do not match.
+    `solution` is the optimal linear map S31 S11⁻¹. Raises `InvalidValue` if S11 is not symmetric positive definite or the shapes do not match.
 
     >>> task = Correlations(jnp.eye(2), jnp.array([[3.0, 0.0]]))
     >>> data = task.draw(jax.random.key(0)).train
@@ -92,23 +93,30 @@ class Correlations(Task):
 
     input_correlation: Float[Array, "input input"]
     input_output_correlation: Float[Array, "output input"]
+    solution: Float[Array, "output input"] = derived()
+    samples: Samples = derived()
 
-    def __init__(self, input_correlation, input_output_correlation):
+    def __init__(self, input_correlation: ArrayLike, input_output_correlation: ArrayLike):
         self.input_correlation = jnp.asarray(input_correlation)
         self.input_output_correlation = jnp.asarray(input_output_correlation)
+        inputs, cross = (np.asarray(c, dtype=float) for c in (input_correlation, input_output_correlation))
+        self._check(inputs, cross)
+        solution = np.linalg.solve(inputs, cross.T).T
+        # The Cholesky factor's rows are inputs with the right correlation; the optimum gives their targets.
+        rows = np.sqrt(len(inputs)) * np.linalg.cholesky(inputs).T
+        kept = self.input_correlation.dtype
+        self.solution = jnp.asarray(solution, kept)
+        self.samples = Samples(jnp.asarray(rows, kept), jnp.asarray(rows @ solution.T, kept))
 
-    def __check_init__(self):
-        inputs, cross = self.input_correlation, self.input_output_correlation
+    @staticmethod
+    def _check(inputs: np.ndarray, cross: np.ndarray) -> None:
         if inputs.ndim != 2 or inputs.shape[0] != inputs.shape[1] or cross.shape[1:] != inputs.shape[:1]:
             raise InvalidValue(
                 f"the input correlation is {inputs.shape} and the input-output correlation {cross.shape}, but must "
                 "be (inputs, inputs) and (outputs, inputs)"
             )
-        if is_traced(inputs):
-            return
-        matrix = np.asarray(inputs, dtype=float)
-        smallest = np.linalg.eigvalsh((matrix + matrix.T) / 2)[0]
-        if not np.allclose(matrix, matrix.T, atol=1e-5) or smallest <= 0:
+        smallest = np.linalg.eigvalsh((inputs + inputs.T) / 2)[0]
+        if not np.allclose(inputs, inputs.T, atol=1e-5) or smallest <= 0:
             raise InvalidValue(
                 f"the input correlation must be symmetric and positive definite, but its smallest eigenvalue is "
                 f"{smallest:.3g}; drop the input directions without data"
@@ -131,12 +139,5 @@ class Correlations(Task):
     def outputs(self) -> int:
         return self.input_output_correlation.shape[0]
 
-    @property
-    def solution(self) -> Float[Array, "output input"]:
-        """The optimal linear map S31 S11⁻¹."""
-        return jnp.linalg.solve(self.input_correlation, self.input_output_correlation.T).T
-
     def draw(self, key: PRNGKeyArray) -> Data:
-        # The Cholesky factor's rows are inputs with the right correlation; the optimum gives their targets.
-        inputs = jnp.sqrt(self.inputs) * jnp.linalg.cholesky(self.input_correlation).T
-        return Data(Samples(inputs, inputs @ self.solution.T), None, self.solution)
+        return Data(self.samples, None, self.solution)

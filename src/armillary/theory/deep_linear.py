@@ -1,14 +1,16 @@
 """Deep linear networks from decoupled weights: every mode learns by itself (Saxe, McClelland & Ganguli 2013)."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
+from armillary.compiled import compiled
 from armillary.errors import require_between
 from armillary.experiment import Experiment
 from armillary.models import Decoupled, DeepLinear
@@ -69,7 +71,7 @@ def infinitely_deep_time(u: Numbers, s: float, u0: float) -> Numbers:
 
 def layer_strengths(
     time: Float[np.ndarray, " time"], s: Float[np.ndarray, " mode"], initial: Float[np.ndarray, "layer mode"],
-    variance: float = 1.0, tolerance: float = 1e-9,
+    variance: float = 1.0,
 ) -> Float[np.ndarray, "time layer mode"]:  # fmt: skip
     """Strengths of all layers' modes: da_l/dt = (prod over k != l of a_k)(s - variance prod a), by diffrax.
 
@@ -77,30 +79,51 @@ def layer_strengths(
     (2013), eq. 11, before layers are set equal.
     """
     with jax.enable_x64(True):
-        target, begin = jnp.asarray(s, float), jnp.asarray(initial, float)
-        others = 1 - jnp.eye(begin.shape[0])
+        times, target, begin = (jnp.asarray(v, float) for v in (time, s, initial))
+        return np.asarray(_layer_flow(times, target, begin, jnp.asarray(variance, float)))
 
-        def velocity(t, a, args):
-            rest = jnp.prod(jnp.where(others[:, :, None] == 1, a[None], 1.0), axis=1)
-            return rest * (target - variance * jnp.prod(a, axis=0))
 
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(velocity), diffrax.Tsit5(), 0.0, float(time[-1]), None, begin,
-            saveat=diffrax.SaveAt(ts=jnp.asarray(time, float)), max_steps=1_000_000,
-            stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance * 1e-3),
-        )  # fmt: skip
-        return np.asarray(solution.ys)
+@compiled
+def _layer_flow(times: Array, target: Array, begin: Array, variance: Array) -> Array:
+    others = 1 - jnp.eye(begin.shape[0])
+
+    def velocity(t, a, args):
+        rest = jnp.prod(jnp.where(others[:, :, None] == 1, a[None], 1.0), axis=1)
+        return rest * (target - variance * jnp.prod(a, axis=0))
+
+    return _solved(velocity, times, begin)
 
 
 def depth_strength(
-    time: Float[np.ndarray, " time"], s: float, u0: float, depth: int
-) -> Float[np.ndarray, " time"]:
-    """Strength of one mode of a network of `depth` weight layers of equal strength.
+    time: Float[np.ndarray, " time"], s: Float[np.ndarray, " mode"] | float, u0: float, depth: int
+) -> Float[np.ndarray, "time mode"]:
+    """Strengths of the modes of a network of `depth` weight layers of equal strengths, from u0.
 
-    du/dt = depth u^(2 - 2/depth) (s - u): Saxe et al. (2013), eq. 12, with N_l - 1 = depth.
+    du/dt = depth u^(2 - 2/depth) (s - u): Saxe et al. (2013), eq. 12, with N_l - 1 = depth. White unit inputs.
+
+    >>> strength = depth_strength(np.array([0.0, 1.0]), 2.0, 0.5, depth=2)
+    >>> bool(np.allclose(strength[:, 0], mode_sigmoid(np.array([0.0, 1.0]), 2.0, 0.5)))
+    True
     """
-    initial = np.full((depth, 1), u0 ** (1 / depth))
-    return layer_strengths(np.asarray(time, float), np.array([s]), initial).prod(axis=1)[:, 0]
+    with jax.enable_x64(True):
+        times, target = jnp.asarray(time, float), jnp.atleast_1d(jnp.asarray(s, float))
+        return np.asarray(_equal_flow(times, target, jnp.asarray(u0, float), jnp.asarray(depth, float)))
+
+
+@compiled
+def _equal_flow(times: Array, target: Array, u0: Array, depth: Array) -> Array:
+    return _solved(lambda t, u, args: depth * u ** (2 - 2 / depth) * (target - u), times, u0 * jnp.ones_like(target))
+
+
+def _solved(velocity: Any, times: Array, begin: Array, tolerance: float = 1e-9) -> Array:
+    """The flow from `begin` at 0, at `times`."""
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(velocity), diffrax.Tsit5(), 0.0, times[-1], None, begin,
+        saveat=diffrax.SaveAt(ts=times), max_steps=1_000_000, adjoint=diffrax.DirectAdjoint(),
+        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance * 1e-3),
+    )  # fmt: skip
+    assert solution.ys is not None
+    return solution.ys
 
 
 @theory
@@ -124,21 +147,22 @@ class DeepLinearModes(Theory):
             coupling = _coupling(np.asarray(task.input_output_correlation), np.asarray(initial.target))
             yield limit("initial modes along the task's", "the largest coupling between modes", coupling, 1e-3)
         largest = np.linalg.norm(np.asarray(task.input_output_correlation), 2) / spectrum[0]
-        yield from flow_checks(experiment, model.depth * spectrum[-1] * largest ** (2 - 2 / model.depth))
+        yield from flow_checks(experiment, (1 if model.rate_by_depth else model.depth) * spectrum[-1] * largest ** (2 - 2 / model.depth))
 
     def predict(self, experiment: Experiment) -> Trajectory:
         task, model = experiment.task, experiment.model
         initial = model.initialisation
         s = np.linalg.svd(np.asarray(task.input_output_correlation, float), compute_uv=False)
         variance = float(np.trace(np.asarray(task.input_correlation, float)) / task.inputs)
-        time = flow_times(experiment) * variance  # in this time the target is s/variance and inputs are unit
+        rate = 1 / model.depth if model.rate_by_depth else 1.0
+        time = flow_times(experiment) * variance * rate  # in this time the target is s/variance and inputs are unit
         u0, s = float(initial.strength), s / variance
-        if model.depth == 2 and float(initial.imbalance) == 1.0:
-            strength = mode_sigmoid(time[:, None], s, u0)
+        imbalance = float(initial.imbalance)
+        if imbalance == 1.0 or model.depth == 1:
+            strength = mode_sigmoid(time[:, None], s, u0) if model.depth == 2 else depth_strength(time, s, u0, model.depth)
         else:
             begin = np.full((model.depth, len(s)), u0 ** (1 / model.depth))
-            if model.depth > 1:
-                begin[0], begin[-1] = begin[0] * float(initial.imbalance), begin[-1] / float(initial.imbalance)
+            begin[0], begin[-1] = begin[0] * imbalance, begin[-1] / imbalance
             strength = layer_strengths(time, s, begin).prod(axis=1)
         loss = 0.5 * variance * ((strength - s) ** 2).sum(axis=1)
         if experiment.rule.loss.reduction == "sum":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from armillary.predict import refusals
+from armillary.prediction import refusals
 from armillary.trajectory import Trajectory, healthy, over_seeds
 
 

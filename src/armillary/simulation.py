@@ -1,6 +1,6 @@
 """Experiment → measured trajectory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from armillary import engine
+from armillary.compiled import all_of, side_by_side
 from armillary.errors import InvalidValue, require_between
 from armillary.experiment import Experiment, Sweep
 from armillary.members import as_arrays, bytes_of
@@ -21,6 +22,15 @@ from armillary.trajectory import Trajectory, combine, dataset, describe
 
 CACHE = 1 << 19
 """Bytes of states that run side by side on a CPU: they stay in a core's cache (measured in `benchmarks/`)."""
+
+LONG_RUN = 4e9
+"""Steps times bytes from which a run is spread over the cores (about a second's work)."""
+
+FLOW_STEPS = 100
+"""Solver steps that a unit of flow time is taken to need, for that estimate."""
+
+LARGE_DRAW = 1 << 25
+"""Bytes of data and states from which drawing them is worth a well-optimised program."""
 
 WIDEST = 32
 """Members side by side on a CPU at most: beyond, nothing is gained."""
@@ -59,7 +69,7 @@ def simulate(
     - `memory`: bytes that members may take at once; more of them go in blocks, one after another. A
       member counts its state and its own data three times over (state, gradient, update).
     - `precision`: overrides the experiment's for this run, without touching the process's setting.
-    - `progress`: True or False, or any object with `begin` and `advance`; None shows a bar to a terminal.
+    - `progress`: True or False, or any object with `begin`; None shows a bar to a terminal.
 
     Returns an `xarray.Dataset` with dimensions (each swept axis, seed, time, and the probes' own).
     Members that become nan or inf are kept: `diverged_at` holds the first such step (or flow time), nan for
@@ -131,25 +141,34 @@ def _program(stages: Stages, numeric: dict[tuple[str, ...], tuple], settings: Se
         numbers = jnp.asarray(seeds.ravel(), jnp.uint32)
         keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(settings.key), seed))(numbers)
         template: Stages = as_arrays(stages, dtype)
-        size, width = _blocks(template.stages[0].what, tuple(numeric), columns, keys, settings)
+        steps = sum(stage.clock[-1] for stage in stages.stages) * (1 if stages.discrete else FLOW_STEPS)
+        size, width, start = _blocks(template.stages[0].what, tuple(numeric), columns, keys, settings, steps)
         duration = sum(stage.clock[-1] for stage in stages.stages)
-        settings.progress.begin(type(stages.stages[0].what).__name__.lower(), duration * seeds.size)
-        blocks = []
-        for first in range(0, seeds.size, size):
-            wanted = min(size, seeds.size - first)
-            index = np.minimum(np.arange(first, first + size), seeds.size - 1)  # the last block is filled up
+        advance = settings.progress.begin(type(stages.stages[0].what).__name__.lower(), duration * seeds.size)
+
+    def block(first: int) -> Any:
+        index = np.clip(np.arange(first, first + size), 0, seeds.size - 1)  # the last block is filled up
+        with jax.enable_x64(True) if double else nullcontext():  # the setting is a thread's own
             mine = [column[index] for column in columns]
-            blocks.append(_block(template, tuple(numeric), mine, keys[index], width, wanted, settings.progress))
+            if first < 0:
+                return engine.warm(start(template.stages[0].what, tuple(numeric), mine, keys[index], width), width)
+            wanted = min(size, seeds.size - first)
+            members = start(template.stages[0].what, tuple(numeric), mine, keys[index], width)
+            return _block(members, template, width, wanted, advance)
+
+    firsts = range(0, seeds.size, size)
+    if len(firsts) > 1 and side_by_side() > 1:
+        block(-1)
+    blocks = all_of(block, firsts)
     axes = {path[-1]: values for path, values in numeric.items()}
     return dataset(blocks, {**axes, "seed": settings.seeds}, stages.discrete)
 
 
 def _block(
-    template: Stages, paths: tuple, columns: list, keys: Any, width: int, wanted: int, progress: Progress
+    members: engine.Members, template: Stages, width: int, wanted: int, progress: Callable[[float], None]
 ) -> tuple[list[tuple[np.ndarray, dict]], np.ndarray]:
     """One block of members through all stages: [(clock, observations)], and where each member diverged."""
     begun = 0.0
-    members = engine.start(template.stages[0].what, paths, columns, keys, width)
     records = []
     for number, stage in enumerate(template.stages):
         if number:
@@ -166,17 +185,22 @@ def _block(
     return records, np.asarray(members.diverged)[:wanted]
 
 
-def _blocks(template: Any, paths: tuple, columns: list, keys: Any, settings: Settings) -> tuple[int, int]:
-    """How many members a block has, and how many of them run side by side."""
+def _blocks(
+    template: Any, paths: tuple, columns: list, keys: Any, settings: Settings, steps: float
+) -> tuple[int, int, Any]:
+    """How many members a block has, how many of them run side by side, and the program that draws them."""
     count = len(keys)
-    shapes = eqx.filter_eval_shape(engine.start, template, paths, columns, keys, 1)
+    shapes = eqx.filter_eval_shape(engine.drawn_and_begun, template, paths, columns, keys, 1)
     each = max(bytes_of((shapes.drawn.own, shapes.state)) // count, 1)
     state = max(bytes_of(shapes.state) // count, 1)
     width = settings.width
     if width is None and jax.default_backend() == "cpu":
         width = int(np.clip(CACHE // state, 1, WIDEST))
-    most = int(max(settings.memory // (3 * each), 1))
-    width = min(width or count, most, count)
-    rounds = -(-count // most)
+    cores = side_by_side()
+    most = int(max(settings.memory // (3 * each * cores), 1))
+    worth_it = steps * count * each > LONG_RUN
+    rounds = max(-(-count // most), min(cores, count) if worth_it else 1)
     size = -(-count // rounds)
-    return -(-size // width) * width, width
+    width = min(width or count, size)
+    size = -(-size // width) * width
+    return size, width, engine.start if size * each > LARGE_DRAW else engine.start_fast

@@ -1,0 +1,7 @@
+"""`python -m armillary`."""
+
+import sys
+
+from armillary.cli import main
+
+sys.exit(main())

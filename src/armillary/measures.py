@@ -1,0 +1,63 @@
+"""Numbers read off trajectories: when a level is crossed, a power law's exponent, a rank correlation."""
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+from scipy import stats
+
+
+def crossing_time(values: xr.DataArray, level: xr.DataArray | float, *, falling: bool = False) -> xr.DataArray:
+    """First time at which `values[..., time]` reaches `level`, linear between observations; nan if never.
+
+    `falling` looks for the first time at or below the level instead of at or above. The result has the other
+    dimensions of `values` (and of `level`).
+
+    >>> rising = xr.DataArray([0.0, 1.0, 3.0], coords={"time": [0.0, 1.0, 2.0]})
+    >>> crossing_time(rising, 2.0).item()
+    1.5
+    """
+    gap = (level - values) if falling else (values - level)
+    gap = gap.transpose(..., "time")
+    reached = gap >= 0
+    ever = reached.any("time")
+    index = reached.argmax("time")
+    before = np.maximum(index - 1, 0)
+    time = values.time
+    g1, g0 = gap.isel(time=index), gap.isel(time=before)
+    t1, t0 = time.isel(time=index), time.isel(time=before)
+    span = (g1 - g0).where(index > 0, 1.0)
+    share = (-g0 / span.where(span != 0, 1.0)).where(index > 0, 1.0)
+    crossing = t0 + share * (t1 - t0)
+    return crossing.where(ever).drop_vars("time", errors="ignore").assign_attrs(time.attrs)
+
+
+class PowerLaw(NamedTuple):
+    """y = factor x^exponent fitted in log-log, with the exponent's standard error and R²."""
+
+    exponent: float
+    factor: float
+    standard_error: float
+    r_squared: float
+
+
+def power_law(x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]) -> PowerLaw:
+    """Least squares of log y on log x, over the points where both are finite and positive.
+
+    >>> round(power_law(np.array([1.0, 2.0, 4.0]), np.array([3.0, 12.0, 48.0])).exponent, 6)
+    2.0
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    use = np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0)
+    if use.sum() < 2:
+        return PowerLaw(np.nan, np.nan, np.nan, np.nan)
+    fit = stats.linregress(np.log(x[use]), np.log(y[use]))
+    return PowerLaw(float(fit.slope), float(np.exp(fit.intercept)), float(fit.stderr), float(fit.rvalue**2))
+
+
+def rank_correlation(x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]) -> float:
+    """Spearman's correlation over the points where both are finite; nan with fewer than three."""
+    x, y = np.asarray(x, float).ravel(), np.asarray(y, float).ravel()
+    use = np.isfinite(x) & np.isfinite(y)
+    return float(stats.spearmanr(x[use], y[use]).statistic) if use.sum() > 2 else float("nan")

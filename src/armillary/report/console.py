@@ -1,0 +1,105 @@
+"""Running a study for a person: progress, verdict table, files and where they are."""
+
+import dataclasses
+import json
+import os
+import shlex
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from armillary.fields import flag, of_size
+from armillary.progress import Bar, Silent, default_progress
+from armillary.report.html import write_report
+from armillary.report.style import save
+from armillary.store import open_run, run_name, write_text, write_trajectories
+from armillary.study import Result, Study, run_study
+from armillary.verdict import Verdict
+
+MARKS = {Verdict.HOLDS: "[green]✓ holds[/]", Verdict.FAILS: "[red]✗ fails[/]", Verdict.UNDECIDED: "[yellow]? undecided[/]"}
+
+
+def run_and_report(study: Study, options: Any, name: str) -> int:
+    """Run, write the results, print the verdicts; the exit status."""
+    begun = time.perf_counter()
+    cache_compilations()
+    slug = Path(name).stem.replace("_", "-").lower() if name.endswith(".py") else name
+    settings = {**dataclasses.asdict(study), "seeds": options.seeds, "key": options.key}
+    folder = open_run(options.out, run_name(slug, options.size, settings))
+    progress = Silent() if options.json else default_progress()
+    with progress if isinstance(progress, Bar) else nullcontext():
+        result = run_study(study, size=options.size, seeds=options.seeds, key=options.key, progress=progress)
+    trajectory = write_trajectories(folder, result.measured, result.theory)
+    figures = list(study.figures(result.measured, result.theory))
+    drawn = [(figure, save(figure, folder / "figures")["svg"]) for figure in figures]
+    report = write_report(result, slug, command_of(study, options, name), drawn, folder)
+    record = {
+        "slug": slug,
+        "size": options.size,
+        "seconds": round(time.perf_counter() - begun, 2),
+        "claims": [claim.as_dict() for claim in result.claims],
+        "trajectory": str(trajectory),
+        "report": str(report),
+    }
+    write_text(folder / "run.json", json.dumps({**record, "settings": settings}, indent=1, default=str))
+    if options.json:
+        print(json.dumps(record))
+    else:
+        _print(result, record)
+    return int(options.strict and any(claim.verdict is Verdict.FAILS for claim in result.claims))
+
+
+def cache_compilations() -> None:
+    """Keep compiled programs in the user's cache folder, for the next run of the command line."""
+    import jax
+
+    # With this, programs run in the thread that calls them, so that several can run at once (see `compiled`).
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    jax.config.update("jax_compilation_cache_dir", os.path.join(home, "armillary", "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def command_of(study: Study, options: Any, name: str) -> str:
+    """The command that gives this result again."""
+    words = ["armillary", "run", name, "--size", options.size]
+    usual = of_size(type(study), options.size)
+    for field in dataclasses.fields(study):
+        value = getattr(study, field.name)
+        if value == usual.get(field.name, field.default):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{flag(field.name)}")
+        else:
+            words += [f"--{flag(field.name)}", *map(str, value if isinstance(value, tuple) else (value,))]
+    words += ["--seeds", str(options.seeds)] if options.seeds is not None else []
+    words += ["--key", str(options.key)] if options.key else []
+    return shlex.join(words)
+
+
+def _print(result: Result, record: dict[str, Any]) -> None:
+    """The verdict table, and where everything is; plain lines when piped."""
+    if not sys.stdout.isatty():
+        for claim in result.claims:
+            print(f"{claim.id}\t{claim.verdict}\t{claim.found}\t{claim.criterion}\t{claim.statement}")
+        print(f"report\t{record['report']}\ntrajectory\t{record['trajectory']}\nseconds\t{record['seconds']}")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=str(type(result.study).paper), title_justify="left", show_lines=False)
+    for heading in ("", "claim", "expected", "measured", "verdict"):
+        table.add_column(heading, no_wrap=heading in ("", "verdict"))
+    for claim in result.claims:
+        table.add_row(claim.id, claim.statement, claim.criterion, claim.found, MARKS[claim.verdict])
+    console = Console()
+    console.print(table)
+    for name, (lost, total) in result.diverged.items():
+        console.print(f"[yellow]{name}: {lost} of {total} runs diverged and are left out of the means[/]")
+    console.print(f"report      {record['report']}", soft_wrap=True)
+    console.print(f"data        {record['trajectory']}", soft_wrap=True)
+    console.print(f"took        {record['seconds']} s", soft_wrap=True)

@@ -1,0 +1,101 @@
+"""The house style of figures: colour-blind-safe, journal-sized, text as text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from armillary.report.figure import Figure
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+"""Okabe and Ito's palette, the yellow left out: it vanishes on white."""
+
+RC = {
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 3.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "armillary",
+    "savefig.dpi": 160,
+}
+
+
+def save(figure: Figure, folder: Path) -> dict[str, Path]:
+    """Draw a figure and write it as SVG and PNG; returns the two paths."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure as Canvas
+
+    from armillary.store import write_whole
+
+    rows, columns = figure.grid
+    with mpl.rc_context({**mpl.rcParamsDefault, "backend": mpl.rcParams["backend"], **RC, "axes.prop_cycle": _cycle()}):
+        canvas = Canvas(figsize=figure.size or (3.7 * columns + 0.6, 2.9 * rows))
+        figure.draw(canvas.subplots(rows, columns, squeeze=False))
+        paths = {}
+        for kind, extra in (("svg", {"metadata": {"Date": None}}), ("png", {})):
+            path = folder / f"{figure.name}.{kind}"
+            paths[kind] = write_whole(path, lambda hidden, k=kind, e=extra: canvas.savefig(hidden, format=k, **e))
+    return paths
+
+
+def _cycle() -> Any:
+    from cycler import cycler
+
+    return cycler(color=COLORS)
+
+
+def shades(count: int) -> list[Any]:
+    """`count` colours in order (for a swept number), distinguishable without colour vision and on white."""
+    import matplotlib as mpl
+
+    return [mpl.colormaps["viridis"](x) for x in np.linspace(0.0, 0.88, max(count, 1))]
+
+
+def lines(axis: Any, data: xr.DataArray, along: str = "time", **style: Any) -> None:
+    """A theory's curve: a line over `along`."""
+    axis.plot(data[along], data, **{"zorder": 2, **style})
+
+
+def dots(axis: Any, data: xr.DataArray, along: str = "time", every: int = 1, **style: Any) -> None:
+    """Measured points over `along`: the mean over seeds with bars of one standard error where there are seeds."""
+    from armillary.trajectory import over_seeds
+
+    mean, error = over_seeds(data)
+    mean, error = mean.isel({along: slice(None, None, every)}), error.isel({along: slice(None, None, every)})
+    bars = None if "seed" not in data.dims or data.sizes["seed"] < 2 else error
+    axis.errorbar(mean[along], mean, yerr=bars, **{"fmt": "o", "markersize": 3.2, "elinewidth": 0.8, "zorder": 3, **style})
+
+
+def key_of_overlay(axis: Any, **kwargs: Any) -> None:
+    """A legend that says what lines and dots are, beside the axis's own entries."""
+    from matplotlib.lines import Line2D
+
+    handles, labels = axis.get_legend_handles_labels()
+    handles += [Line2D([], [], color="0.3"), Line2D([], [], color="0.3", marker="o", linestyle="")]
+    axis.legend(handles, [*labels, "theory", "measured"], **kwargs)
+
+
+def label(axis: Any, x: str, y: str, title: str = "", *, xlog: bool = False, ylog: bool = False) -> None:
+    """Names of the axes and their scales."""
+    axis.set(xlabel=x, ylabel=y, title=title)
+    if xlog:
+        axis.set_xscale("log")
+    if ylog:
+        axis.set_yscale("log")
+
+
+def panels(axes: Any) -> Sequence[Any]:
+    """All axes of a grid in reading order."""
+    return list(np.ravel(axes))

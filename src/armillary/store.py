@@ -1,0 +1,144 @@
+"""Results on disk: whole or not there. Nothing is pickled.
+
+    OUT/RUN/run.json            the study, its fields, versions, verdicts; written last
+    OUT/RUN/trajectory.nc       netCDF-4, one group for each experiment: /measured/NAME and /theory/NAME
+    OUT/RUN/report.html, figures/*.svg, *.png
+
+Each file is written under a hidden name, flushed to the disk and renamed into place.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from armillary.errors import ArmillaryError, InvalidValue
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+RUN_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,79}")
+
+
+class StoreError(ArmillaryError):
+    """A results folder that cannot be written or read."""
+
+
+def run_name(slug: str, size: str, settings: Mapping[str, Any]) -> str:
+    """A name for a run: the same settings have the same name.
+
+    >>> run_name("deep-linear", "desk", {"seeds": 4})
+    'deep-linear-desk-68e0f6d4'
+    """
+    text = json.dumps(settings, sort_keys=True, default=str)
+    name = f"{slug}-{size}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    if not RUN_NAME.fullmatch(name) or ".." in name:
+        raise InvalidValue(f"{name!r} cannot name a run; names are of a-z, 0-9, '-' and '.'")
+    return name
+
+
+def open_run(out: str | Path, name: str) -> Path:
+    """The folder of a run, made if need be, with any earlier verdict of it withdrawn.
+
+    Raises `StoreError` where the folder cannot be made or written.
+    """
+    folder = Path(out) / name
+    try:
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        (folder / "run.json").unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StoreError(f"cannot write to {folder}: {error.strerror}; choose another folder (--out)") from None
+    return folder
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> Path:
+    """Let `write` fill a hidden file beside `path`, flush it to the disk and rename it into place.
+
+    A reader sees the old file, the new one or none, never a part. Raises `StoreError` on a full disk and the
+    like, leaving what was there.
+    """
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        write(hidden)
+        with open(hidden, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(hidden, path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        hidden.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """A text file, whole."""
+    return write_whole(path, lambda hidden: hidden.write_text(text, encoding="utf-8") and None)
+
+
+def write_trajectories(
+    folder: Path, measured: "Mapping[str, xr.Dataset]", theory: "Mapping[str, xr.Dataset]"
+) -> Path:
+    """All trajectories of a run in one netCDF-4 file with checksums, whole."""
+    import xarray as xr
+
+    groups = {f"/measured/{name}": data for name, data in measured.items()}
+    groups |= {f"/theory/{name}": data for name, data in theory.items()}
+    tree = xr.DataTree.from_dict({name: _plain(data) for name, data in groups.items()})
+    encoding = {name: _checksums(data) for name, data in groups.items()}
+    write = lambda hidden: tree.to_netcdf(hidden, engine="netcdf4", encoding=encoding)  # noqa: E731
+    return write_whole(folder / "trajectory.nc", write)
+
+
+def read_trajectories(path: str | Path) -> "dict[str, dict[str, xr.Dataset]]":
+    """{"measured": {name: dataset}, "theory": {...}} of a run's `trajectory.nc`.
+
+    Raises `StoreError` for a file that is not there or not whole.
+    """
+    import xarray as xr
+
+    try:
+        with xr.open_datatree(path, engine="netcdf4") as tree:
+            return {
+                side: {str(name): node.to_dataset().load() for name, node in tree[side].children.items()}
+                for side in tree.children
+            }
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"cannot read {path}: {error}; run the study again") from None
+
+
+def last_runs(out: str | Path) -> dict[str, dict[str, Any]]:
+    """The newest finished run of each study in a results folder, by slug; unreadable ones are left out."""
+    newest: dict[str, tuple[float, dict]] = {}
+    for path in Path(out).glob("*/run.json"):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            when, slug = path.stat().st_mtime, record["slug"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if slug not in newest or when > newest[slug][0]:
+            newest[slug] = (when, record)
+    return {slug: record for slug, (_, record) in newest.items()}
+
+
+def _plain(data: "xr.Dataset") -> "xr.Dataset":
+    """What netCDF can hold: complex arrays as two variables, objects as text."""
+    import numpy as np
+
+    for name, variable in list(data.variables.items()):
+        if np.iscomplexobj(variable):
+            data = data.assign({f"{name}_real": variable.real, f"{name}_imag": variable.imag}).drop_vars(name)
+        elif variable.dtype == object:
+            data = data.assign({name: variable.astype(str)})
+    return data
+
+
+def _checksums(data: "xr.Dataset") -> dict[str, dict[str, Any]]:
+    """Fletcher-32 on every array; scalars and text have none in netCDF-4."""
+    numbers = {n: v for n, v in _plain(data).data_vars.items() if v.ndim and v.size and v.dtype.kind in "fiu"}
+    return {str(name): {"fletcher32": True, "zlib": True, "complevel": 1} for name in numbers}

@@ -1,0 +1,129 @@
+"""A study: one paper made executable."""
+
+import dataclasses
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from armillary.errors import InvalidValue
+from armillary.experiment import Experiment, Sweep
+from armillary.fields import Size, check_fields, of_size
+from armillary.prediction import predict
+from armillary.process import Process
+from armillary.progress import Progress
+from armillary.report.figure import Figure
+from armillary.simulation import simulate
+from armillary.stages import Stages
+from armillary.trajectory import Trajectory
+from armillary.verdict import Claim as Claim
+from armillary.verdict import Paper as Paper
+from armillary.verdict import Verdict as Verdict
+
+Runnable = Experiment | Sweep | Stages | Process
+Trajectories = Mapping[str, Trajectory]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(ABC):
+    """One paper: its experiments, its theory, its claims and its figures.
+
+    A subclass is a frozen, keyword-only dataclass in a file of its own under `studies/FAMILY/`; the file's
+    name is its slug, its fields (see `armillary.fields`) are its knobs and the command line's flags. It gives
+    `paper`, `experiments()`, `claims()` and `figures()`; `theory()` is what `predict` says of each experiment
+    unless overridden.
+    """
+
+    paper: ClassVar[Paper]
+    seeds: ClassVar[Mapping[str, int]] = {"smoke": 2, "desk": 8, "paper": 32}
+    """How many seeds each size runs unless told otherwise."""
+
+    def __post_init__(self):
+        check_fields(self)
+
+    @classmethod
+    def at_size(cls, size: Size = "desk", **fields: Any) -> Self:
+        """The study at one of its sizes, with some fields set."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in fields:
+            if name not in known:
+                from armillary.errors import unknown
+
+                raise unknown("field", name, known)
+        return cls(**{**of_size(cls, size), **fields})
+
+    @abstractmethod
+    def experiments(self) -> Mapping[str, Runnable]:
+        """What is run, by name."""
+
+    def measure(self, name: str, what: Runnable, seeds: int, key: int, progress: Progress) -> Trajectory:
+        """One of the experiments run; override where an experiment wants other seeds or times."""
+        return simulate(what, seeds=seeds, key=key, progress=progress)
+
+    def theory(self) -> Trajectories:
+        """What theory says, by the same names."""
+        known = {n: e for n, e in self.experiments().items() if isinstance(e, Experiment | Sweep)}
+        predicted = {name: predict(experiment) for name, experiment in known.items()}
+        return {name: said for name, said in predicted.items() if len(said)}
+
+    @abstractmethod
+    def claims(self, measured: Trajectories, theory: Trajectories) -> Iterator[Claim]:
+        """The paper's claims, decided."""
+
+    @abstractmethod
+    def figures(self, measured: Trajectories, theory: Trajectories) -> Iterator[Figure]:
+        """What one would publish."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A study that was run."""
+
+    study: Study
+    size: str
+    seeds: int
+    key: int
+    seconds: float
+    measured: Trajectories
+    theory: Trajectories
+    claims: list[Claim]
+
+    @property
+    def diverged(self) -> dict[str, tuple[int, int]]:
+        """By experiment: how many members diverged, of how many (experiments without any are left out)."""
+        counts = {}
+        for name, trajectory in self.measured.items():
+            if "diverged_at" in trajectory and trajectory.diverged_at.notnull().any():
+                counts[name] = (int(trajectory.diverged_at.notnull().sum()), trajectory.diverged_at.size)
+        return counts
+
+
+def run_study(study: Study, *, size: str, seeds: int | None, key: int, progress: Progress) -> Result:
+    """Run all experiments of a study, ask its theory, and decide its claims.
+
+    Raises `InvalidValue` for fewer than one seed.
+    """
+    count = type(study).seeds[size] if seeds is None else seeds
+    if count < 1:
+        raise InvalidValue(f"seeds is {count}, but must be at least 1 (--seeds)")
+    begun = time.perf_counter()
+    experiments = study.experiments()
+    measured = {
+        name: study.measure(name, what, count, key, Named(progress, name)) for name, what in experiments.items()
+    }
+    theory = study.theory()
+    claims = list(study.claims(measured, theory))
+    seconds = time.perf_counter() - begun
+    return Result(study, size, count, key, seconds, measured, theory, claims)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A progress whose runs are called by the experiment's name."""
+
+    inner: Progress
+    name: str
+
+    def begin(self, description: str, total: float) -> Callable[[float], None]:
+        return self.inner.begin(self.name, total)
