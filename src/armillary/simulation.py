@@ -21,7 +21,7 @@ from armillary.stages import Stage, Stages
 from armillary.trajectory import Trajectory, combine, dataset, describe
 
 CACHE = 1 << 19
-"""Bytes of states that run side by side on a CPU: they stay in a core's cache (measured in `benchmarks/`)."""
+"""Bytes of states and data that run side by side on a CPU: they stay in a core's cache (measured in `benchmarks/`)."""
 
 LONG_RUN = 4e9
 """Steps times bytes from which a run is spread over the cores (about a second's work)."""
@@ -146,20 +146,25 @@ def _program(stages: Stages, numeric: dict[tuple[str, ...], tuple], settings: Se
         duration = sum(stage.clock[-1] for stage in stages.stages)
         advance = settings.progress.begin(type(stages.stages[0].what).__name__.lower(), duration * seeds.size)
 
-    def block(first: int) -> Any:
+    def begin(first: int) -> engine.Members:
         index = np.clip(np.arange(first, first + size), 0, seeds.size - 1)  # the last block is filled up
         with jax.enable_x64(True) if double else nullcontext():  # the setting is a thread's own
             mine = [column[index] for column in columns]
-            if first < 0:
-                return engine.warm(start(template.stages[0].what, tuple(numeric), mine, keys[index], width), width)
-            wanted = min(size, seeds.size - first)
-            members = start(template.stages[0].what, tuple(numeric), mine, keys[index], width)
-            return _block(members, template, width, wanted, advance)
+            return start(template.stages[0].what, tuple(numeric), mine, keys[index], width)
+
+    def finish(first: int, members: engine.Members | None = None) -> Any:
+        members = begin(first) if members is None else members
+        with jax.enable_x64(True) if double else nullcontext():
+            return _block(members, template, width, min(size, seeds.size - first), advance)
 
     firsts = range(0, seeds.size, size)
-    if len(firsts) > 1 and side_by_side() > 1:
-        block(-1)
-    blocks = all_of(block, firsts)
+    if len(firsts) == 1 or side_by_side() == 1:
+        blocks = [finish(first) for first in firsts]
+    else:  # compile before several threads want it
+        head = begin(0)
+        with jax.enable_x64(True) if double else nullcontext():
+            engine.warm(head, width)
+        blocks = all_of(lambda first: finish(first, None if first else head), firsts)
     axes = {path[-1]: values for path, values in numeric.items()}
     return dataset(blocks, {**axes, "seed": settings.seeds}, stages.discrete)
 
@@ -192,10 +197,9 @@ def _blocks(
     count = len(keys)
     shapes = eqx.filter_eval_shape(engine.drawn_and_begun, template, paths, columns, keys, 1)
     each = max(bytes_of((shapes.drawn.own, shapes.state)) // count, 1)
-    state = max(bytes_of(shapes.state) // count, 1)
     width = settings.width
     if width is None and jax.default_backend() == "cpu":
-        width = int(np.clip(CACHE // state, 1, WIDEST))
+        width = int(np.clip(CACHE // each, 1, WIDEST))
     cores = side_by_side()
     most = int(max(settings.memory // (3 * each * cores), 1))
     worth_it = steps * count * each > LONG_RUN

@@ -89,9 +89,12 @@ def key_of_overlay(axis: Any, **kwargs: Any) -> None:
 
 def label(axis: Any, x: str, y: str, title: str = "", *, xlog: bool = False, ylog: bool = False) -> None:
     """Names of the axes and their scales."""
+    from matplotlib.ticker import NullFormatter
+
     axis.set(xlabel=x, ylabel=y, title=title)
     if xlog:
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())  # else their labels run into each other
     if ylog:
         axis.set_yscale("log")
 

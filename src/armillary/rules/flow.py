@@ -1,5 +1,6 @@
 """Gradient flow: the limit of small steps, integrated by diffrax, or solved exactly where it is linear."""
 
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from armillary.errors import InvalidValue, require_between
-from armillary.models.model import learning_rate_scales, parameters
+from armillary.models.model import learning_rate_scales
 from armillary.process import Flow, Snapshot
 from armillary.rules.loss import Loss
 from armillary.tasks.data import Data, Task
@@ -43,7 +44,8 @@ class GradientFlow(eqx.Module):
     def process(self, task: Task, data: Data, network: PyTree, probes: tuple) -> "FlowingNetwork":
         """What runs."""
         _refuse_update_probes(probes)
-        return FlowingNetwork(task, data, network, self, probes)
+        begin = self.until * 1e-4
+        return FlowingNetwork(task, data, network, self.loss, begin, self.tolerance, self.max_steps, probes)
 
 
 class FlowState(eqx.Module):
@@ -59,11 +61,14 @@ class FlowingNetwork(Flow):
     task: Task
     data: Data
     initial: PyTree
-    rule: GradientFlow
+    loss: Loss
+    first_step: float
+    tolerance: float = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
     probes: tuple
 
     def init(self, key: PRNGKeyArray) -> FlowState:
-        return FlowState(self.initial, jnp.asarray(self.rule.until * 1e-4))
+        return FlowState(self.initial, jnp.asarray(self.first_step))
 
     def advance(
         self, state: FlowState, key: PRNGKeyArray, start: Array, stop: Array, diverged: Array
@@ -72,7 +77,7 @@ class FlowingNetwork(Flow):
         rates = learning_rate_scales(state.network, adaptive=False)
 
         def velocity(t, weights, args):
-            gradient = eqx.filter_grad(self.rule.loss)(eqx.combine(weights, frozen), self.data.train)
+            gradient = eqx.filter_grad(self.loss)(eqx.combine(weights, frozen), self.data.train)
             return jax.tree.map(lambda g, rate: -rate * g, gradient, rates)
 
         solution = diffrax.diffeqsolve(
@@ -83,10 +88,10 @@ class FlowingNetwork(Flow):
             dt0=jnp.minimum(state.step_size, stop - start),
             y0=trained,
             stepsize_controller=diffrax.PIDController(
-                rtol=self.rule.tolerance, atol=self.rule.tolerance * 1e-3, pcoeff=0.3, icoeff=0.3
+                rtol=self.tolerance, atol=self.tolerance * 1e-3, pcoeff=0.3, icoeff=0.3
             ),
             saveat=diffrax.SaveAt(t1=True),
-            max_steps=self.rule.max_steps,
+            max_steps=self.max_steps,
             adjoint=diffrax.DirectAdjoint(),
             throw=False,
         )
@@ -99,7 +104,7 @@ class FlowingNetwork(Flow):
         return after, jnp.where(failed, stop.astype(diverged.dtype), diverged)
 
     def snapshot(self, state: FlowState, time: Array) -> Snapshot:
-        return Snapshot(state.network, self.initial, self.data, self.rule.loss, time, task=self.task)
+        return Snapshot(state.network, self.initial, self.data, self.loss, time, task=self.task)
 
 
 class LinearFlow(eqx.Module):
@@ -131,58 +136,55 @@ class LinearFlow(eqx.Module):
     def process(self, task: Task, data: Data, network: PyTree, probes: tuple) -> "LinearReadout":
         """What runs."""
         _refuse_update_probes(probes)
-        return LinearReadout(task, data, network, self, probes)
+        train = data.train
+        features = jax.vmap(getattr(network, "features", lambda x: x))(train.inputs)
+        u, s, vt = jnp.linalg.svd(features, full_matrices=False)
+        scale = 1.0 / train.count if self.loss.reduction == "mean" else 1.0
+        _readout(network)  # refuse what has none
+        return LinearReadout(task, data, network, self.loss, probes, vt, s**2 * scale, (train.targets.T @ u) * s * scale)
 
 
 class LinearReadout(Flow):
-    """The exact flow of one linear read-out."""
+    """The exact flow of one linear read-out: `directions` [mode, feature] relax at `rates` [mode] under `drive`."""
 
     task: Task
     data: Data
     initial: PyTree
-    rule: LinearFlow
+    loss: Loss
     probes: tuple
+    directions: Float[Array, "mode feature"]
+    rates: Float[Array, " mode"]
+    drive: Float[Array, "output mode"]
 
-    def init(self, key: PRNGKeyArray) -> Any:
-        train = self.data.train
-        features = jax.vmap(self._features)(train.inputs)
-        u, s, vt = jnp.linalg.svd(features, full_matrices=False)
-        scale = 1.0 / train.count if self.rule.loss.reduction == "mean" else 1.0
-        return self.initial, vt, s**2 * scale, (train.targets.T @ u) * s * scale
+    def init(self, key: PRNGKeyArray) -> PyTree:
+        return self.initial
 
-    def _features(self, x: Array) -> Array:
-        features = getattr(self.initial, "features", lambda x: x)
-        return features(x)
-
-    def _readout(self, network: PyTree) -> Array:
-        from armillary.models import FeatureNetwork, LinearChain
-
-        if isinstance(network, FeatureNetwork):
-            return network.readout
-        if isinstance(network, LinearChain) and len(network.weights) == 1:
-            return network.weights[0]
-        raise InvalidValue(
-            f"LinearFlow needs a linear read-out (RandomFeatures, or DeepLinear of depth 1), not a "
-            f"{type(network).__name__}; use GradientFlow"
-        )
-
-    def advance(self, state: Any, key: PRNGKeyArray, start: Array, stop: Array, diverged: Array) -> tuple[Any, Array]:
-        network, directions, rates, drive = state
-        begin = self._readout(self.initial)
-        inside = begin @ directions.T
+    def advance(
+        self, state: PyTree, key: PRNGKeyArray, start: Array, stop: Array, diverged: Array
+    ) -> tuple[PyTree, Array]:
+        where, begin = _readout(self.initial)
         # (1 - exp(-lambda t)) / lambda tends to t where there are no data: never divide by a zero rate.
-        decay = jnp.exp(-rates * stop)
-        gain = jnp.where(rates > 0, -jnp.expm1(-rates * stop) / jnp.where(rates > 0, rates, 1.0), stop)
-        moved = inside * (decay - 1.0) + drive * gain
-        readout = begin + moved @ directions
-        where = (lambda n: n.readout) if hasattr(network, "readout") else (lambda n: n.weights[0])
-        return (eqx.tree_at(where, network, readout), directions, rates, drive), diverged
+        decayed = jnp.expm1(-self.rates * stop)
+        gain = jnp.where(self.rates > 0, -decayed / jnp.where(self.rates > 0, self.rates, 1.0), stop)
+        moved = (begin @ self.directions.T) * decayed + self.drive * gain
+        return eqx.tree_at(where, state, begin + moved @ self.directions), diverged
 
-    def snapshot(self, state: Any, time: Array) -> Snapshot:
-        return Snapshot(state[0], self.initial, self.data, self.rule.loss, time, task=self.task)
+    def snapshot(self, state: PyTree, time: Array) -> Snapshot:
+        return Snapshot(state, self.initial, self.data, self.loss, time, task=self.task)
 
-    def watched(self, state: Any) -> PyTree:
-        return parameters(state[0])
+
+def _readout(network: PyTree) -> tuple[Callable[[Any], Array], Array]:
+    """Where the read-out of a network is, and its value."""
+    from armillary.models import FeatureNetwork, LinearChain
+
+    if isinstance(network, FeatureNetwork):
+        return lambda n: n.readout, network.readout
+    if isinstance(network, LinearChain) and len(network.weights) == 1:
+        return lambda n: n.weights[0], network.weights[0]
+    raise InvalidValue(
+        f"LinearFlow needs a linear read-out (RandomFeatures, or DeepLinear of depth 1), not a "
+        f"{type(network).__name__}; use GradientFlow"
+    )
 
 
 def _refuse_update_probes(probes: tuple) -> None:

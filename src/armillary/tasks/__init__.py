@@ -10,9 +10,10 @@ from armillary.tasks.files import read_idx as read_idx
 from armillary.tasks.hierarchical import hierarchical as hierarchical
 from armillary.tasks.linear import Correlations as Correlations
 from armillary.tasks.linear import LinearTeacher as LinearTeacher
+from armillary.tasks.teacher import NetworkTeacher as NetworkTeacher
 from armillary.tasks.whiten import whitened as whitened
 
 __all__ = [
-    "Correlations", "Data", "Digits", "ImageFiles", "LinearTeacher", "Samples", "Task", "hierarchical",
+    "Correlations", "Data", "Digits", "ImageFiles", "LinearTeacher", "NetworkTeacher", "Samples", "Task", "hierarchical",
     "read_cifar10", "read_idx", "whitened",
 ]  # fmt: skip

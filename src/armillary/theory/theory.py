@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
 from armillary.experiment import Experiment
-from armillary.models.model import Model
 from armillary.trajectory import Trajectory
 
 
@@ -56,5 +55,5 @@ def limit(needed: str, what: str, given: float, allowed: float) -> Check:
 
 def kind(needed: str, part: Any, *allowed: type) -> Check:
     """The check that a part of the experiment is of one of the kinds that the theory knows."""
-    name = type(part).__name__ if not callable(part) or isinstance(part, Model) else getattr(part, "__name__", "function")
+    name = getattr(part, "__name__", type(part).__name__)
     return Check(isinstance(part, allowed), needed, f"this is {name}")

@@ -262,7 +262,7 @@ class DeepLinearStudy(Study):
                 lines(axis, said.sel(mode=i + 1), color=COLORS[i], label=f"s = {s:g}")
                 dots(axis, seen.sel(mode=i + 1), every=4, color=COLORS[i])
             label(axis, "time (τ)", "mode strength u", title)
-        key_of_overlay(axes[0], loc="center right")
+        key_of_overlay(axes[0], loc=(0.68, 0.53), ncols=1)
 
     def _draw_depth(self, axes, measured):
         depths = np.unique(np.round(np.geomspace(2, max(self.chain_depths), 16))).astype(int)
@@ -280,6 +280,8 @@ class DeepLinearStudy(Study):
             never = times.depth[times.isnull().all("seed")]
             axes[1].plot(never, np.full(len(never), self.gaussian_steps), "^", mfc="none", color=COLORS[i])
         label(axes[1], "depth (weight layers)", "steps to learn", "whitened digits", xlog=True, ylog=True)
+        for axis, ticks in zip(axes, (self.chain_depths, (*self.depths, 8)), strict=True):
+            axis.set_xticks(ticks, [str(t) for t in ticks])
         axes[1].legend()
 
     def _draw_pretraining(self, axes, measured):
