@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -64,7 +65,7 @@ def test_a_study_file_of_ones_own_runs(mine, tmp_path, capsys):
     assert [c["verdict"] for c in result["claims"]] == ["holds", "fails"]
     assert set(result) == {"slug", "size", "seconds", "claims", "trajectory", "report"}
     assert {"id", "statement", "verdict", "measured", "expected", "tolerance"} <= set(result["claims"][0])
-    page = open(result["report"]).read()
+    page = Path(result["report"]).read_text()
     assert "--dimension 6 --seeds 3" in page
 
 

@@ -1,6 +1,7 @@
 """Tasks, models, parametrisations and probes against dense computations on tiny networks."""
 
 import gzip
+import itertools
 import struct
 
 import equinox as eqx
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import mlp
 
 import armillary as arm
 from armillary import models, probes, tasks
@@ -18,6 +18,7 @@ from armillary.measures import crossing_time, power_law, rank_correlation
 from armillary.models import MLP, Decoupled, DeepLinear, GreedyAutoencoder, Orthogonal
 from armillary.rules import SGD, Adam, Descent, GradientFlow, Loss
 from armillary.serialise import experiment_from_json, experiment_to_json
+from reference import mlp
 
 PROBES = [
     probes.Accuracy(), probes.Balancedness(), probes.DistanceFromInitialisation(), probes.FrozenSubspace(),
@@ -32,7 +33,7 @@ def test_every_probe_sees_every_model_in_the_loop_and_alone(model):
     task = tasks.LinearTeacher(5, samples=20, outputs=3, test_samples=10)
     experiment = arm.Experiment(task, model, Descent(SGD(0.01), steps=3), PROBES, arm.Evenly(4))
     seen = arm.simulate(experiment, seeds=2)
-    finite = seen.isel(time=slice(2, None)).drop_vars(["diverged_at", "singular_values"])
+    finite = seen.isel(time=slice(2, None)).drop_vars(["diverged_at", "singular_values", "jacobian_singular_values"])
     assert all(np.isfinite(v.values).all() for v in finite.data_vars.values())
     process = experiment.draw(jax.random.key(0))
     alone = [p for p in PROBES if not p.needs_update and not isinstance(p, probes.RegressionErrors)]
@@ -44,7 +45,9 @@ def test_probes_equal_dense_computations(key):
     network = MLP(4, 2)(key, 5, 3)
     w1, w2 = (np.array(layer.weight) for layer in network.layers)
     moved = jax.tree.map(lambda w: 1.1 * w if eqx.is_inexact_array(w) else w, network)
-    seen = arm.probe(moved, [probes.WeightNorm(), probes.SingularValues(), probes.DistanceFromInitialisation()], initial=network)
+    seen = arm.probe(
+        moved, [probes.WeightNorm(), probes.SingularValues(), probes.DistanceFromInitialisation()], initial=network
+    )
     np.testing.assert_allclose(seen.weight_norm, [1.1 * np.linalg.norm(w) for w in (w1, w2)], rtol=1e-5)
     np.testing.assert_allclose(seen.singular_values[0, :4], 1.1 * np.linalg.svd(w1, compute_uv=False), rtol=1e-5)
     np.testing.assert_allclose(seen.distance_from_initialisation, [0.1, 0.1], rtol=1e-4)
@@ -61,7 +64,7 @@ def test_accuracy_counts_classes_signs_and_one_hot_vectors():
 
 def test_the_update_cosine_is_one_when_steps_agree():
     task = tasks.Correlations(jnp.eye(2), jnp.eye(2))
-    rule = Descent(SGD(1e-4), steps=20)
+    rule = Descent(SGD(1e-3), steps=20)
     seen = arm.simulate(arm.Experiment(task, DeepLinear(depth=1), rule, [probes.UpdateCosine()], arm.Evenly(21)))
     assert seen.global_update_cosine.isel(time=slice(0, 2)).isnull().all()
     assert (seen.global_update_cosine.isel(time=slice(2, None)) > 0.999).all()
@@ -69,10 +72,15 @@ def test_the_update_cosine_is_one_when_steps_agree():
 
 def test_probes_say_what_they_miss(key):
     network = MLP(4, 2)(key, 5, 3)
-    for wanting in (probes.Losses(), probes.DistanceFromInitialisation(), probes.UpdateCosine(), probes.FrozenSubspace()):
+    for wanting in (
+        probes.Losses(),
+        probes.DistanceFromInitialisation(),
+        probes.UpdateCosine(),
+        probes.FrozenSubspace(),
+    ):
         with pytest.raises(arm.ArmillaryError, match=type(wanting).__name__):
             arm.probe(network, [wanting])
-    with pytest.raises(arm.ArmillaryError, match="no|none"):
+    with pytest.raises(arm.ArmillaryError, match="this network has none"):
         arm.probe(eqx.nn.LayerNorm(3), [probes.WeightNorm()])
 
 
@@ -90,7 +98,9 @@ def test_a_deep_network_written_as_a_loop_is_the_same(key):
         h = jnp.tanh(layer(h))
     np.testing.assert_allclose(deep(x), deep.layers[-1](h), rtol=1e-5)
     chain = DeepLinear(depth=14, width=5)(key, 4, 3)
-    np.testing.assert_allclose(chain(x), np.linalg.multi_dot([np.array(w) for w in chain.weights[::-1]]) @ np.array(x), rtol=1e-4)
+    np.testing.assert_allclose(
+        chain(x), np.linalg.multi_dot([np.array(w) for w in chain.weights[::-1]]) @ np.array(x), rtol=1e-4
+    )
 
 
 @given(rows=st.integers(1, 8), columns=st.integers(1, 8), seed=st.integers(0, 99))
@@ -173,15 +183,17 @@ class _Features(probes.Probe):
 
 def test_hidden_layers_of_flow_conserve_the_imbalance():
     task = tasks.Correlations(jnp.eye(4), jax.random.normal(jax.random.key(0), (4, 4)))
-    experiment = arm.Experiment(task, DeepLinear(depth=3), GradientFlow(3.0, tolerance=1e-9), [_Conserved()], precision="float64")
+    experiment = arm.Experiment(
+        task, DeepLinear(depth=3), GradientFlow(3.0, tolerance=1e-9), [_Conserved()], precision="float64"
+    )
     seen = arm.simulate(experiment, seeds=2).conserved
-    np.testing.assert_allclose(seen, seen.isel(time=0).expand_dims(time=seen.sizes["time"], axis=1), atol=1e-6)
+    np.testing.assert_allclose(seen, seen.isel(time=[0]).values + 0 * seen.values, atol=1e-6)
 
 
 class _Conserved(probes.Probe):
     def __call__(self, now):
         w = now.network.weights
-        gaps = [b.T @ b - a @ a.T for a, b in zip(w, w[1:], strict=False)]
+        gaps = [b.T @ b - a @ a.T for a, b in itertools.pairwise(w)]
         return {"conserved": arm.Quantity(jnp.stack(gaps), ("gap", "row", "column"))}
 
 

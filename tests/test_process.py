@@ -49,7 +49,9 @@ class Listening(Process):
 
 def test_a_rule_listens_to_a_probe_every_few_steps():
     seen = arm.simulate(Listening(), times=range(21))
-    assert np.allclose(seen.rate.sel(time=[0, 4], seed=0), 1e-3) and np.allclose(seen.rate.sel(time=[5, 20], seed=0), 0.25)
+    assert np.allclose(seen.rate.sel(time=[0, 4], seed=0), 1e-3) and np.allclose(
+        seen.rate.sel(time=[5, 20], seed=0), 0.25
+    )
     assert seen["size"].sel(time=20, seed=0) < 0.05 < seen["size"].sel(time=4, seed=0)
 
 

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from reference import gradient_descent
 
 import armillary as arm
 from armillary.models import MLP, DeepLinear, Gaussian
 from armillary.rules import SGD, Adam, Descent, GradientFlow, LinearFlow, Loss, MiniBatch, Online, Optax
+from reference import gradient_descent
 
 
 def linear_experiment(steps=20, depth=2, rate=0.05, **kwargs):
@@ -126,6 +126,7 @@ def test_gradient_flow_equals_the_exact_linear_flow():
 def test_small_steps_tend_to_the_flow():
     task = arm.tasks.LinearTeacher(dimension=6, samples=20, noise=0.5)
     model = DeepLinear(depth=2, width=5)
+
     def final(rule):
         experiment = arm.Experiment(task, model, rule, [arm.probes.Losses()], precision="float64")
         return arm.simulate(experiment, seeds=2).train_loss.isel(time=-1)
@@ -180,7 +181,9 @@ def test_a_users_own_network_and_function_are_simulated(key):
 
 
 def test_swept_parts_make_programs_of_their_own():
-    sweep = arm.Sweep(linear_experiment(), {"initialisation": [Gaussian(0.1), arm.models.Orthogonal()], "width": [3, 4]})
+    sweep = arm.Sweep(
+        linear_experiment(), {"initialisation": [Gaussian(0.1), arm.models.Orthogonal()], "width": [3, 4]}
+    )
     measured = arm.simulate(sweep)
     assert measured.initialisation.values.tolist() == ["Gaussian", "Orthogonal"]
     assert measured.train_loss.notnull().all() and measured.sizes["width"] == 2

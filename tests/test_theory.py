@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import euler
 from scipy.integrate import quad, solve_ivp
 
 import armillary as arm
@@ -13,6 +12,7 @@ from armillary import theory
 from armillary.models import MLP, Decoupled, DeepLinear, Gaussian
 from armillary.prediction import refusals
 from armillary.rules import SGD, Adam, Descent, GradientFlow, LinearFlow, Loss, MiniBatch
+from reference import euler
 
 
 @given(s=st.floats(0.1, 5.0), u0=st.floats(1e-3, 0.05), time=st.floats(0.1, 3.0))
@@ -81,7 +81,9 @@ def test_the_law_is_the_spectrum_of_random_matrices():
     assert np.isclose((1 / (eigenvalues + 0.5)).mean(), weights @ (1 / (nodes + 0.5)), rtol=0.01)
 
 
-@pytest.mark.parametrize(("ratio", "expected"), [(2.0, 2.0), (4.0, 4 / 3), (0.5, 0.5 * 5 + 2.0), (0.25, 0.75 * 5 + 4 / 3)])
+@pytest.mark.parametrize(
+    ("ratio", "expected"), [(2.0, 2.0), (4.0, 4 / 3), (0.5, 0.5 * 5 + 2.0), (0.25, 0.75 * 5 + 4 / 3)]
+)
 def test_final_errors_are_the_curves_limits(ratio, expected):
     assert np.isclose(theory.final_error(ratio, 5.0), expected)
     assert np.isclose(theory.learning_curve(np.array([1e9]), ratio, 5.0)[0][0], expected, rtol=1e-6)

@@ -40,11 +40,15 @@ def test_missing_members_are_counted():
     assert claim.missing == 1 and claim.mean == 2.0 and "1 of 3 missing" in claim.found
 
 
-@pytest.mark.parametrize("criteria", [{}, {"at_least": 1.0, "at_most": 2.0}, {"expected": 1.0}, {"tolerance": 1.0, "at_most": 1.0}])
+@pytest.mark.parametrize(
+    "criteria", [{}, {"at_least": 1.0, "at_most": 2.0}, {"expected": 1.0}, {"tolerance": 1.0, "at_most": 1.0}]
+)
 def test_a_claim_has_exactly_one_criterion(criteria):
     with pytest.raises(ArmillaryError, match="needs one criterion"):
         Claim("C", "", measured=1.0, **criteria)
 
 
 def test_a_paper_knows_its_page():
-    assert Paper("T", authors="A", year=1, arxiv="1.2").url.endswith("1.2") and "arXiv:1.2" in str(Paper("T", "A", 1, "1.2"))
+    assert Paper("T", authors="A", year=1, arxiv="1.2").url.endswith("1.2") and "arXiv:1.2" in str(
+        Paper("T", "A", 1, "1.2")
+    )

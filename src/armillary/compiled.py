@@ -14,7 +14,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -24,10 +24,12 @@ Outcome = TypeVar("Outcome")
 
 _ONE_BY_ONE = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
-compiled = functools.partial(eqx.filter_jit, compiler_options=_ONE_BY_ONE)
+compiled: Any = functools.partial(cast(Any, eqx.filter_jit), compiler_options=_ONE_BY_ONE)
 """`equinox.filter_jit` for everything that Armillary runs."""
 
-compiled_fast = functools.partial(eqx.filter_jit, compiler_options={**_ONE_BY_ONE, "xla_backend_optimization_level": 0})
+compiled_fast: Any = functools.partial(
+    cast(Any, eqx.filter_jit), compiler_options={**_ONE_BY_ONE, "xla_backend_optimization_level": 0}
+)
 """The same for what runs once or now and then: less optimised, compiled in less time."""
 
 

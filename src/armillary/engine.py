@@ -33,7 +33,9 @@ class Members(eqx.Module):
     diverged: Array
 
 
-def drawn_and_begun(template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array], keys: Array, width: int) -> Members:
+def drawn_and_begun(
+    template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array], keys: Array, width: int
+) -> Members:
     """Members drawn from `template`, each with its own `values` at `paths` and its own key."""
 
     def draw(template: Any, key: Array, *mine: Array) -> Process:
@@ -109,7 +111,14 @@ def warm(members: Members, width: int) -> None:
 
 
 def follow(
-    members: Members, clock: np.ndarray, width: int, progress: Callable[[float], None], *, discrete: bool, counted: int, skip: int = 0
+    members: Members,
+    clock: np.ndarray,
+    width: int,
+    progress: Callable[[float], None],
+    *,
+    discrete: bool,
+    counted: int,
+    skip: int = 0,
 ) -> tuple[Members, dict[str, Any]]:
     """Run `members` along `clock`, observing at each of its times but the first `skip`.
 
@@ -148,5 +157,3 @@ def _follow_path(node: Any, path: tuple[str, ...]) -> Any:
     for name in path:
         node = node[name] if isinstance(node, dict) else getattr(node, name)
     return node
-
-

@@ -31,10 +31,10 @@ class Experiment(eqx.Module):
     1000.0
     """
 
-    task: Task
+    task: Any
     model: Any
     rule: Any
-    probes: tuple = ()
+    probes: Sequence[Any] = ()
     observe: Clock = eqx.field(static=True, default=LogSpaced())
     precision: Literal["float32", "float64"] = eqx.field(static=True, default="float32")
 

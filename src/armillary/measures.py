@@ -1,10 +1,10 @@
 """Numbers read off trajectories: when a level is crossed, a power law's exponent, a rank correlation."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from numpy.typing import ArrayLike
 from scipy import stats
 
 
@@ -42,7 +42,7 @@ class PowerLaw(NamedTuple):
     r_squared: float
 
 
-def power_law(x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]) -> PowerLaw:
+def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
     """Least squares of log y on log x, over the points where both are finite and positive.
 
     >>> round(power_law(np.array([1.0, 2.0, 4.0]), np.array([3.0, 12.0, 48.0])).exponent, 6)
@@ -52,12 +52,15 @@ def power_law(x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]) ->
     use = np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0)
     if use.sum() < 2:
         return PowerLaw(np.nan, np.nan, np.nan, np.nan)
-    fit = stats.linregress(np.log(x[use]), np.log(y[use]))
+    fit: Any = stats.linregress(np.log(x[use]), np.log(y[use]))
     return PowerLaw(float(fit.slope), float(np.exp(fit.intercept)), float(fit.stderr), float(fit.rvalue**2))
 
 
-def rank_correlation(x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]) -> float:
+def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
     """Spearman's correlation over the points where both are finite; nan with fewer than three."""
     x, y = np.asarray(x, float).ravel(), np.asarray(y, float).ravel()
     use = np.isfinite(x) & np.isfinite(y)
-    return float(stats.spearmanr(x[use], y[use]).statistic) if use.sum() > 2 else float("nan")
+    if use.sum() < 3:
+        return float("nan")
+    found: Any = stats.spearmanr(x[use], y[use])
+    return float(found.statistic)

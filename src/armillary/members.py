@@ -74,7 +74,7 @@ def as_arrays(tree: PyTree, dtype: Any) -> PyTree:
     """Floats as arrays of `dtype`, so that another value is no other program; integers and the rest stay."""
 
     def convert(leaf: Any) -> Any:
-        if isinstance(leaf, float) or eqx.is_inexact_array_like(leaf) and not isinstance(leaf, int | bool):
+        if isinstance(leaf, float) or (eqx.is_inexact_array_like(leaf) and not isinstance(leaf, int | bool)):
             return jnp.asarray(leaf, dtype)
         return leaf
 

@@ -19,9 +19,7 @@ class Quantity(eqx.Module):
     unit: str = eqx.field(static=True)
     long_name: str = eqx.field(static=True)
 
-    def __init__(
-        self, values: ArrayLike, dims: str | tuple[str, ...] = (), unit: str = "1", long_name: str = ""
-    ):
+    def __init__(self, values: ArrayLike, dims: str | tuple[str, ...] = (), unit: str = "1", long_name: str = ""):
         self.values = jnp.asarray(values)
         self.dims = (dims,) if isinstance(dims, str) else tuple(dims)
         self.unit = unit

@@ -32,7 +32,7 @@ def run_name(slug: str, size: str, settings: Mapping[str, Any]) -> str:
     """A name for a run: the same settings have the same name.
 
     >>> run_name("deep-linear", "desk", {"seeds": 4})
-    'deep-linear-desk-68e0f6d4'
+    'deep-linear-desk-e3d21f26'
     """
     text = json.dumps(settings, sort_keys=True, default=str)
     name = f"{slug}-{size}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -57,7 +57,7 @@ def open_run(out: str | Path, name: str) -> Path:
     return folder
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> Path:
+def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
     """Let `write` fill a hidden file beside `path`, flush it to the disk and rename it into place.
 
     A reader sees the old file, the new one or none, never a part. Raises `StoreError` on a full disk and the
@@ -78,12 +78,10 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """A text file, whole."""
-    return write_whole(path, lambda hidden: hidden.write_text(text, encoding="utf-8") and None)
+    return write_whole(path, lambda hidden: hidden.write_text(text, encoding="utf-8"))
 
 
-def write_trajectories(
-    folder: Path, measured: "Mapping[str, xr.Dataset]", theory: "Mapping[str, xr.Dataset]"
-) -> Path:
+def write_trajectories(folder: Path, measured: "Mapping[str, xr.Dataset]", theory: "Mapping[str, xr.Dataset]") -> Path:
     """All trajectories of a run in one netCDF-4 file with checksums, whole."""
     import xarray as xr
 
@@ -132,7 +130,7 @@ def _plain(data: "xr.Dataset") -> "xr.Dataset":
 
     for name, variable in list(data.variables.items()):
         if np.iscomplexobj(variable):
-            data = data.assign({f"{name}_real": variable.real, f"{name}_imag": variable.imag}).drop_vars(name)
+            data = data.assign({f"{name}_real": variable.real, f"{name}_imag": variable.imag}).drop_vars([name])
         elif variable.dtype == object:
             data = data.assign({name: variable.astype(str)})
     return data

@@ -61,7 +61,7 @@ class Study(ABC):
         """One of the experiments run; override where an experiment wants other seeds or times."""
         return simulate(what, seeds=seeds, key=key, progress=progress)
 
-    def theory(self) -> Trajectories:
+    def theory(self) -> dict[str, Trajectory]:
         """What theory says, by the same names."""
         known = {n: e for n, e in self.experiments().items() if isinstance(e, Experiment | Sweep)}
         predicted = {name: predict(experiment) for name, experiment in known.items()}

@@ -38,13 +38,27 @@ def dataset(blocks: list, axes: Mapping[str, Sequence[float]], discrete: bool) -
             variables[name] = (
                 (*axes, "time", *first.dims), values.reshape(*shape, len(clock), *values.shape[2:]), labels
             )  # fmt: skip
-        part = xr.Dataset(variables, coords={**{k: list(v) for k, v in axes.items()}, "time": clock})
-        stages.append(numbered(part))
+        stages.append(labelled(variables, {**{k: list(v) for k, v in axes.items()}, "time": clock}))
     whole = stages[0] if len(stages) == 1 else _joined(stages)
     diverged = np.where(diverged < 0, np.nan, diverged).reshape(shape)
     whole["diverged_at"] = (tuple(axes), diverged, {**TIME[discrete], "long_name": "where the run diverged"})
     whole["time"].attrs.update(TIME[discrete])
     return whole
+
+
+def labelled(variables: Mapping[str, tuple], coords: Mapping[str, Any]) -> Trajectory:
+    """A dataset of (dims, values, attributes), with 1, 2, ... along every dimension that has no coordinate.
+
+    Where two variables have a dimension in common (`rank`) but not its size, the shorter one ends in nan.
+    """
+    sizes: dict[str, set[int]] = {}
+    for dims, values, _ in variables.values():
+        for dim, size in zip(dims, np.shape(values), strict=True):
+            sizes.setdefault(dim, set()).add(size)
+    if all(len(found) == 1 for found in sizes.values()):
+        return numbered(xr.Dataset(variables, coords))
+    alone = [numbered(xr.Dataset({name: variable}, coords)) for name, variable in variables.items()]
+    return xr.merge(alone, join="outer", combine_attrs="override", compat="override")
 
 
 def numbered(part: Trajectory) -> Trajectory:
@@ -58,14 +72,14 @@ def _joined(stages: list[Trajectory]) -> Trajectory:
     return xr.concat(marked, "time", join="outer", data_vars="all", coords="minimal", combine_attrs="override")
 
 
-def combine(parts: Sequence[tuple[Mapping[str, Any], Trajectory]], order: Sequence[str]) -> Trajectory:
+def combine(parts: Sequence[Any], order: Sequence[str]) -> Trajectory:
     """Datasets at different values of some axes as one, missing cells as nan, dimensions in the given order."""
     for axis in reversed(list(parts[0][0])):
         groups: dict[str, tuple[dict, dict]] = {}
         for at, part in parts:
             rest = {k: v for k, v in at.items() if k != axis}
             groups.setdefault(repr(rest), (rest, {}))[1][_label(at[axis])] = part
-        parts = [
+        parts = [  # one axis fewer
             (rest, xr.concat(
                 list(found.values()), pd.Index(list(found), name=axis), join="outer", data_vars="all",
                 coords="minimal", compat="override", combine_attrs="override",
@@ -121,5 +135,5 @@ def over_seeds(variable: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
         return variable, xr.zeros_like(variable)
     count = variable.notnull().sum("seed")
     mean = variable.sum("seed", skipna=True) / count.where(count > 0)
-    spread = np.sqrt(((variable - mean) ** 2).sum("seed", skipna=True) / (count - 1).where(count > 1))
-    return mean.assign_attrs(variable.attrs), spread / np.sqrt(count.where(count > 0))
+    spread = ((variable - mean) ** 2).sum("seed", skipna=True) / (count - 1).where(count > 1)
+    return mean.assign_attrs(variable.attrs), (spread / count.where(count > 0)) ** 0.5

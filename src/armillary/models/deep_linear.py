@@ -1,12 +1,12 @@
 """Deep linear networks: chains of matrices."""
 
 import equinox as eqx
-import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from armillary.errors import require_between
 from armillary.models.initialisation import Gaussian, Initialisation
 from armillary.models.model import Model, through
+
 
 class LinearChain(eqx.Module):
     """x -> W_depth ... W_1 x. `weights[layer]` is [output, input] of that layer; `rate` scales learning rates.
@@ -41,6 +41,7 @@ class DeepLinear(Model):
     program. `rate_by_depth` divides the learning rate by the depth, with which the number of steps tends to a
     constant (Saxe et al. 2013, section 3). Raises `InvalidValue` for a depth or width below 1.
 
+    >>> import jax
     >>> DeepLinear(depth=3, width=5)(jax.random.key(0), inputs=4, outputs=2).weights[1].shape
     (5, 5)
     """

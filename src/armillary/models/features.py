@@ -2,7 +2,6 @@
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -32,6 +31,9 @@ class RandomFeatures(Model):
     Projections are N(0, 1) times `projection_scale`; the read-out starts N(0, scale²) and is all that a rule
     changes. Both scales can be swept in one program. Raises `InvalidValue` for a width below 1.
 
+    >>> import jax
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> RandomFeatures(width=8)(jax.random.key(0), inputs=4, outputs=1)(jnp.ones(4)).shape
     (1,)
     """

@@ -48,7 +48,7 @@ def probe(
     ('layer',)
     """
     from armillary.rules.loss import Loss
-    from armillary.trajectory import numbered
+    from armillary.trajectory import labelled
 
     if isinstance(data, tuple):
         data = Samples(*data)
@@ -60,4 +60,4 @@ def probe(
         for name, seen in compiled(one)(now).items():
             labels = {"units": seen.unit, "long_name": seen.long_name or name.replace("_", " ")}
             variables[name] = (seen.dims, seen.values, labels)
-    return numbered(xr.Dataset(variables))
+    return labelled(variables, {})

@@ -1,5 +1,7 @@
 """Weights: norms, distances, updates, balance."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
@@ -81,19 +83,22 @@ class UpdateCosine(Probe):
         displacement = jax.tree.map(
             lambda w, w0, u: w - w0 - u, parameters(now.network), parameters(now.initial), now.update
         )
-        pairs = zip(matrices(now.update), matrices(displacement), strict=True)
-        layers = jnp.stack([_cosine([u], [c]) for u, c in pairs])
-        everything = _cosine(jax.tree.leaves(now.update), jax.tree.leaves(displacement))
+        triples = zip(matrices(now.update), matrices(displacement), matrices(now.network), strict=True)
+        layers = jnp.stack([_cosine([u], [c], [w]) for u, c, w in triples])
+        everything = _cosine(*(jax.tree.leaves(t) for t in (now.update, displacement, parameters(now.network))))
         return {
             "update_cosine": Quantity(layers, "layer", long_name="cosine of update and displacement"),
             "global_update_cosine": Quantity(everything, long_name="cosine of update and displacement, all layers"),
         }
 
 
-def _cosine(left: list[Array], right: list[Array]) -> Array:
-    inner = sum((jnp.sum(a * b) for a, b in zip(left, right, strict=True)), jnp.zeros(()))
-    norms = _norm(left) * _norm(right)
-    return jnp.where(norms > 0, inner / jnp.where(norms > 0, norms, 1.0), jnp.nan)
+def _cosine(update: list[Array], displacement: list[Array], weights: list[Array]) -> Array:
+    inner = sum((jnp.sum(a * b) for a, b in zip(update, displacement, strict=True)), jnp.zeros(()))
+    norms = _norm(update) * _norm(displacement)
+    # After one step the displacement is 0 but for the weights' rounding, whose direction means nothing.
+    rounding = 4 * jnp.finfo(norms.dtype).eps * _norm(weights)
+    defined = (norms > 0) & (_norm(displacement) > rounding)
+    return jnp.where(defined, inner / jnp.where(defined, norms, 1.0), jnp.nan)
 
 
 class Balancedness(Probe):
@@ -106,10 +111,10 @@ class Balancedness(Probe):
 
     def __call__(self, now: Snapshot) -> Observation:
         weights = _weights(now.network, self)
-        if len(weights) < 2 or any(a.shape[0] != b.shape[1] for a, b in zip(weights, weights[1:], strict=False)):
+        if len(weights) < 2 or any(a.shape[0] != b.shape[1] for a, b in itertools.pairwise(weights)):
             raise ProbeError("Balancedness needs two or more weight matrices that are applied one to another")
         gaps = []
-        for below, above in zip(weights, weights[1:], strict=False):
+        for below, above in itertools.pairwise(weights):
             below2, above2 = below @ below.T, above.T @ above
             gaps.append(_ratio(jnp.linalg.norm(above2 - below2), jnp.linalg.norm(below2)))
         return {"imbalance": Quantity(jnp.stack(gaps), "gap", long_name="relative imbalance of neighbouring layers")}

@@ -18,7 +18,11 @@ from armillary.store import open_run, run_name, write_text, write_trajectories
 from armillary.study import Result, Study, run_study
 from armillary.verdict import Verdict
 
-MARKS = {Verdict.HOLDS: "[green]✓ holds[/]", Verdict.FAILS: "[red]✗ fails[/]", Verdict.UNDECIDED: "[yellow]? undecided[/]"}
+MARKS = {
+    Verdict.HOLDS: "[green]✓ holds[/]",
+    Verdict.FAILS: "[red]✗ fails[/]",
+    Verdict.UNDECIDED: "[yellow]? undecided[/]",
+}
 
 
 def run_and_report(study: Study, options: Any, name: str) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -41,7 +42,7 @@ def write_report(result: Result, slug: str, command: str, figures: Sequence[tupl
 def _inline(svg: Path) -> str:
     """The drawing without its XML head; ids made the figure's own, so that two on one page do not clash."""
     text = svg.read_text(encoding="utf-8")
-    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     prefix = html.escape(svg.stem)
     for before in ('id="', 'href="#', "url(#"):
         text = text.replace(before, f"{before}{prefix}-")

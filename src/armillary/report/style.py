@@ -40,11 +40,13 @@ def save(figure: Figure, folder: Path) -> dict[str, Path]:
     from armillary.store import write_whole
 
     rows, columns = figure.grid
-    with mpl.rc_context({**mpl.rcParamsDefault, "backend": mpl.rcParams["backend"], **RC, "axes.prop_cycle": _cycle()}):
+    settings: Any = {**mpl.rcParamsDefault, "backend": mpl.rcParams["backend"], **RC, "axes.prop_cycle": _cycle()}
+    with mpl.rc_context(settings):
         canvas = Canvas(figsize=figure.size or (3.7 * columns + 0.6, 2.9 * rows))
         figure.draw(canvas.subplots(rows, columns, squeeze=False))
         paths = {}
-        for kind, extra in (("svg", {"metadata": {"Date": None}}), ("png", {})):
+        kinds: dict[str, Any] = {"svg": {"metadata": {"Date": None}}, "png": {}}
+        for kind, extra in kinds.items():
             path = folder / f"{figure.name}.{kind}"
             paths[kind] = write_whole(path, lambda hidden, k=kind, e=extra: canvas.savefig(hidden, format=k, **e))
     return paths
@@ -75,7 +77,9 @@ def dots(axis: Any, data: xr.DataArray, along: str = "time", every: int = 1, **s
     mean, error = over_seeds(data)
     mean, error = mean.isel({along: slice(None, None, every)}), error.isel({along: slice(None, None, every)})
     bars = None if "seed" not in data.dims or data.sizes["seed"] < 2 else error
-    axis.errorbar(mean[along], mean, yerr=bars, **{"fmt": "o", "markersize": 3.2, "elinewidth": 0.8, "zorder": 3, **style})
+    axis.errorbar(
+        mean[along], mean, yerr=bars, **{"fmt": "o", "markersize": 3.2, "elinewidth": 0.8, "zorder": 3, **style}
+    )
 
 
 def key_of_overlay(axis: Any, **kwargs: Any) -> None:

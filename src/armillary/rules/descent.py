@@ -89,4 +89,3 @@ class Supervised(Process):
 
     def watched(self, state: SupervisedState) -> PyTree:
         return state.network
-

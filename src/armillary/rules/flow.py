@@ -141,7 +141,9 @@ class LinearFlow(eqx.Module):
         u, s, vt = jnp.linalg.svd(features, full_matrices=False)
         scale = 1.0 / train.count if self.loss.reduction == "mean" else 1.0
         _readout(network)  # refuse what has none
-        return LinearReadout(task, data, network, self.loss, probes, vt, s**2 * scale, (train.targets.T @ u) * s * scale)
+        return LinearReadout(
+            task, data, network, self.loss, probes, vt, s**2 * scale, (train.targets.T @ u) * s * scale
+        )
 
 
 class LinearReadout(Flow):

@@ -41,14 +41,6 @@ class Task(eqx.Module):
     one compiled program (noise, scale) are plain float fields; what changes shapes is a static field.
     """
 
-    @property
-    def inputs(self) -> int:
-        raise NotImplementedError
-
-    @property
-    def outputs(self) -> int:
-        raise NotImplementedError
-
     def draw(self, key: PRNGKeyArray) -> Data:
         """The data of one member of a run."""
         raise NotImplementedError

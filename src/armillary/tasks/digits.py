@@ -1,7 +1,7 @@
 """scikit-learn's handwritten digits, the first real data set."""
 
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -21,7 +21,8 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
     """All 1,797 images, in a fixed shuffled order (the file's order is by writer), and their labels."""
     from sklearn.datasets import load_digits
 
-    images, labels = load_digits(return_X_y=True)
+    bunch: Any = load_digits()
+    images, labels = bunch.data, bunch.target
     order = np.random.default_rng(0).permutation(len(labels))
     return images[order].astype(np.float32) / 16.0, labels[order].astype(np.int32)
 

@@ -107,7 +107,9 @@ class ImageFiles(Task):
         (images, labels), (test_images, test_labels) = read(where)
         if len(images) != len(labels) or len(test_images) != len(test_labels):
             raise MissingData(f"{where} holds {len(images)} training images but {len(labels)} labels; fetch again")
-        require_between("the number of samples", 1 if samples is None else samples, 1, len(labels), note=f"what {where} holds")
+        require_between(
+            "the number of samples", 1 if samples is None else samples, 1, len(labels), note=f"what {where} holds"
+        )
         images, labels = images[:samples], labels[:samples]
         mean, deviation = images.mean() / 255.0, max(images.std() / 255.0, 1e-6)
         self.train = self._samples(images, labels, mean, deviation)
@@ -142,5 +144,3 @@ class ImageFiles(Task):
 
     def draw(self, key: PRNGKeyArray) -> Data:
         return Data(self.train, self.test)
-
-

@@ -16,8 +16,8 @@ def hierarchical(levels: int = 3, branching: int = 2) -> Correlations:
 
     Raises `InvalidValue` for fewer than one level or fewer than two branches.
 
-    >>> np.linalg.svd(hierarchical(2, 2).input_output_correlation, compute_uv=False).round(3).tolist()
-    [1.323, 0.866, 0.5, 0.5]
+    >>> np.linalg.svd(hierarchical(2, 2).input_output_correlation, compute_uv=False).round(3)
+    array([1.323, 0.866, 0.5  , 0.5  ], dtype=float32)
     """
     require_between("the number of levels", levels, 1)
     require_between("branching", branching, 2)

@@ -87,8 +87,8 @@ class Correlations(Task):
 
     >>> task = Correlations(jnp.eye(2), jnp.array([[3.0, 0.0]]))
     >>> data = task.draw(jax.random.key(0)).train
-    >>> print(data.targets.T @ data.inputs / data.count)
-    [[3. 0.]]
+    >>> bool(jnp.allclose(data.targets.T @ data.inputs / data.count, task.input_output_correlation))
+    True
     """
 
     input_correlation: Float[Array, "input input"]

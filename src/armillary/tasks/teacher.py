@@ -58,5 +58,3 @@ class NetworkTeacher(Task):
         inputs = self.input_scale * jax.random.normal(key_inputs, (count, self.dimension))
         noise = self.noise * jax.random.normal(key_noise, (count, self.outputs))
         return Samples(inputs, jax.vmap(teacher)(inputs) + noise)
-
-

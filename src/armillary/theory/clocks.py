@@ -26,7 +26,9 @@ def flow_checks(experiment: Experiment, curvature: float) -> Iterator[Check]:
     if isinstance(rule, Descent):
         plain = isinstance(rule.optimiser, SGD) and not rule.optimiser.momentum and not rule.optimiser.weight_decay
         yield Check(
-            plain, "plain gradient descent", f"the optimiser is {type(rule.optimiser).__name__}, or has momentum or decay"
+            plain,
+            "plain gradient descent",
+            f"the optimiser is {type(rule.optimiser).__name__}, or has momentum or decay",
         )
         yield kind("full batches", rule.feed, FullBatch)
         if isinstance(rule.optimiser, SGD):
@@ -37,4 +39,5 @@ def flow_checks(experiment: Experiment, curvature: float) -> Iterator[Check]:
 def flow_times(experiment: Experiment) -> np.ndarray:
     """The experiment's observation times in flow time: steps count `learning_rate` each."""
     rule = experiment.rule
-    return experiment.times * (float(rule.optimiser.learning_rate) if isinstance(rule, Descent) else 1.0)
+    rate = getattr(rule.optimiser, "learning_rate", np.nan) if isinstance(rule, Descent) else 1.0
+    return experiment.times * float(rate)

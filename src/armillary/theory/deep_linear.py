@@ -19,7 +19,7 @@ from armillary.theory.clocks import flow_checks, flow_times
 from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory, numbered
 
-Numbers = float | Float[np.ndarray, "..."]
+Numbers = Any
 
 
 def mode_sigmoid(time: Numbers, s: Numbers, u0: Numbers) -> Numbers:
@@ -28,7 +28,7 @@ def mode_sigmoid(time: Numbers, s: Numbers, u0: Numbers) -> Numbers:
     Solves du/dt = 2 u (s - u) with white unit inputs; for s = 0 it is u0/(1 + 2 u0 t). Arguments broadcast.
     Source: Saxe et al. (2013), eq. 7, in the form that does not overflow at late times.
 
-    >>> round(mode_sigmoid(0.0, 2.0, 0.001), 6)
+    >>> round(float(mode_sigmoid(0.0, 2.0, 0.001)), 6)
     0.001
     """
     time, s, u0 = (np.asarray(v, dtype=float) for v in (time, s, u0))
@@ -56,12 +56,12 @@ def unbalanced_mode(time: Numbers, s: float, u0: float, imbalance: float) -> Num
     return (c / 2) * np.sinh(2 * np.arctanh(value))
 
 
-def mode_time(u: Numbers, s: float, u0: float) -> Numbers:
+def mode_time(u: Numbers, s: Numbers, u0: Numbers) -> Numbers:
     """Time at which a balanced two-layer mode reaches strength u: ln[u (s - u0)/(u0 (s - u))]/(2 s)."""
     return np.log(u * (s - u0) / (u0 * (s - u))) / (2 * s)
 
 
-def infinitely_deep_time(u: Numbers, s: float, u0: float) -> Numbers:
+def infinitely_deep_time(u: Numbers, s: Numbers, u0: Numbers) -> Numbers:
     """Depth times learning time in the limit of infinite depth, from u0 to u (Saxe et al. 2013, eq. 13).
 
     [ln(u (s - u0)/(u0 (s - u)))/s² + (1/u0 - 1/u)/s]: with a learning rate ~ 1/depth, the number of steps.
@@ -147,7 +147,9 @@ class DeepLinearModes(Theory):
             coupling = _coupling(np.asarray(task.input_output_correlation), np.asarray(initial.target))
             yield limit("initial modes along the task's", "the largest coupling between modes", coupling, 1e-3)
         largest = np.linalg.norm(np.asarray(task.input_output_correlation), 2) / spectrum[0]
-        yield from flow_checks(experiment, (1 if model.rate_by_depth else model.depth) * spectrum[-1] * largest ** (2 - 2 / model.depth))
+        yield from flow_checks(
+            experiment, (1 if model.rate_by_depth else model.depth) * spectrum[-1] * largest ** (2 - 2 / model.depth)
+        )
 
     def predict(self, experiment: Experiment) -> Trajectory:
         task, model = experiment.task, experiment.model
@@ -159,7 +161,9 @@ class DeepLinearModes(Theory):
         u0, s = float(initial.strength), s / variance
         imbalance = float(initial.imbalance)
         if imbalance == 1.0 or model.depth == 1:
-            strength = mode_sigmoid(time[:, None], s, u0) if model.depth == 2 else depth_strength(time, s, u0, model.depth)
+            strength = (
+                mode_sigmoid(time[:, None], s, u0) if model.depth == 2 else depth_strength(time, s, u0, model.depth)
+            )
         else:
             begin = np.full((model.depth, len(s)), u0 ** (1 / model.depth))
             begin[0], begin[-1] = begin[0] * imbalance, begin[-1] / imbalance

@@ -92,7 +92,9 @@ class HighDimensionalRegression(Theory):
         spectrum = np.diag(task.input_covariance)
         yield limit("white inputs", "the covariance's condition number", spectrum.max() / spectrum.min(), 1.01)
         yield Check(
-            task.dimension >= SMALLEST_DIMENSION, "many inputs", f"there are {task.dimension} (at least {SMALLEST_DIMENSION})"
+            task.dimension >= SMALLEST_DIMENSION,
+            "many inputs",
+            f"there are {task.dimension} (at least {SMALLEST_DIMENSION})",
         )
         yield kind("independent Gaussian initial weights", model.initialisation, Gaussian)
         largest = MarchenkoPastur(task.samples / task.dimension).edges[1]

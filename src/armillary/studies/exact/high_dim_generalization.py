@@ -1,13 +1,13 @@
 """Test error of many weights and many samples: over-training peaks where they are equally many."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from armillary.clock import At, LogSpaced
+from armillary.clock import At, Clock, LogSpaced
 from armillary.experiment import Experiment, Sweep
 from armillary.fields import above, at_least, between
 from armillary.measures import power_law, rank_correlation
@@ -28,6 +28,9 @@ SUM = Loss(reduction="sum")
 
 CHECKED = (0.5, 1.0, 1.5, 3.0)
 """Ratios at which curves are held against the formula; at 0.25 a draw has so few samples that chance rules."""
+
+
+EVERY_SCALE = LogSpaced(43, first=0.01)
 
 
 class ComplexityBounds(Probe):
@@ -120,7 +123,7 @@ class HighDimensionalGeneralization(Study):
             "features digits": self._features(Digits(self.feature_samples, "parity", self.label_noise, reshuffle=True)),
         }  # fmt: skip
 
-    def _linear(self, rule, clock=LogSpaced(43, first=0.01)) -> Experiment:
+    def _linear(self, rule, clock: Clock = EVERY_SCALE) -> Experiment:
         task = LinearTeacher(self.dimension, self.dimension // 2, signal=self.snr**0.5, noise=1.0)
         model = DeepLinear(depth=1, initialisation=Gaussian(self.inrs[-1] ** 0.5, per_entry=True))
         return Experiment(task, model, rule, [RegressionErrors()], clock, precision="float64")
@@ -250,7 +253,7 @@ class HighDimensionalGeneralization(Study):
                     measured=float(widths[int(np.argmax(error.values))]) / self.feature_samples, between=(0.5, 2.0),
                     paper="section 5")
 
-    def _at(self, curves, ratio: float):
+    def _at(self, curves, ratio: Any):
         """The sweep at the number of samples nearest to `ratio` per input."""
         return curves.sel(samples=ratio * self.dimension, method="nearest")
 
