@@ -5,9 +5,10 @@ thread of that same pool. Two at once on a machine of two cores wait for each ot
 0.10; the library's own issue list has more). Two rules avoid it:
 
 - Within a program operations run one after another (`compiled` below asks for that schedule).
-- Programs run side by side only where XLA's pool has a single thread, which then does such work at once, in
-  place. The environment variable NPROC=1 says so to XLA; the command line sets it for its own process before JAX
-  is loaded. Elsewhere `simulate` runs one program at a time, and XLA spreads large products over the cores.
+- Each program then waits with one thread of the pool at most, so programs run side by side only where the pool has
+  threads to spare: twice as many as there are cores, and two. The environment variable NPROC tells XLA how many;
+  the command line sets it for its own process before JAX is loaded. Elsewhere `simulate` runs one program at a
+  time, and XLA spreads large products over the cores.
 """
 
 import functools
@@ -33,11 +34,17 @@ compiled_fast: Any = functools.partial(
 """The same for what runs once or now and then: less optimised, compiled in less time."""
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def side_by_side() -> int:
     """How many programs may run at once."""
-    if jax.default_backend() != "cpu" or os.environ.get("NPROC") != "1":
+    pool = os.environ.get("NPROC", "")
+    if jax.default_backend() != "cpu" or not pool.isdigit() or int(pool) < 2 * cores() + 2:
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores()
 
 
 def all_of(work: Callable[[Item], Outcome], items: Iterable[Item]) -> list[Outcome]:

@@ -206,5 +206,7 @@ def _blocks(
     rounds = max(-(-count // most), min(cores, count) if worth_it else 1)
     size = -(-count // rounds)
     width = min(width or count, size)
+    if settings.width is None:  # of the widths down to half, the one that leaves the fewest places to fill up
+        width = min(range(width, width // 2, -1), key=lambda w: -(-size // w) * w)
     size = -(-size // width) * width
     return size, width, engine.start if size * each > LARGE_DRAW else engine.start_fast
