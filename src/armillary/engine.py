@@ -16,9 +16,12 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from armillary.compiled import compiled, compiled_fast
-from armillary.members import Drawn, draw_members, over_members
+from armillary.members import Drawn, bytes_of, draw_members, over_members
 from armillary.process import Process
 from armillary.quantity import Observation
+
+LARGE = 1 << 23
+"""Bytes of members from which looking at them is worth a well-optimised program."""
 
 REPORT_EVERY = 0.3
 """Seconds between two signs of life of a long stretch."""
@@ -76,8 +79,7 @@ def advance(members: Members, begin: Array, end: Array, width: int) -> Members:
     return Members(members.drawn, state, members.keys, diverged)
 
 
-@compiled
-def observe(members: Members, time: Array, width: int) -> Observation:
+def observed(members: Members, time: Array, width: int) -> Observation:
     """What each member's process records now."""
 
     def one(own: PyTree, state: PyTree) -> Observation:
@@ -88,6 +90,11 @@ def observe(members: Members, time: Array, width: int) -> Observation:
         return process.observe(clean, time)
 
     return over_members(one, width, members.drawn.own, members.state)
+
+
+observe = compiled(observed)
+observe_fast = compiled_fast(observed)
+"""The same, compiled in a fifth of the time: for members so small that looking takes no time anyway."""
 
 
 @compiled
@@ -104,10 +111,15 @@ def hand_over(members: Members, template: Any, carry: Any, stage: int, width: in
     return settled(Members(Drawn(own, rest), state, members.keys, members.diverged))
 
 
+def observer(members: Members) -> Any:
+    """The program that looks at `members`: well optimised where there is much to look at."""
+    return observe if bytes_of(members) > LARGE else observe_fast
+
+
 def warm(members: Members, width: int) -> None:
     """Compile what advances and observes members, by a run of no steps, before several threads want it."""
     zero = _moment(0, jnp.issubdtype(members.diverged.dtype, jnp.integer))
-    observe(advance(members, zero, zero, width), zero, width)
+    observer(members)(advance(members, zero, zero, width), zero, width)
 
 
 def follow(
@@ -127,7 +139,7 @@ def follow(
     Returns the members at the end and, for each observed name, a quantity with a leading time axis.
     """
     now = clock[0]
-    seen = []
+    seen, look = [], observer(members)
     speed = None  # steps a second of a call
     for index, goal in enumerate(clock):
         while now < goal:
@@ -143,7 +155,7 @@ def follow(
             progress((stop - now) * counted)
             now = stop
         if index >= skip:
-            seen.append(jax.device_get(observe(members, _moment(now, discrete), width)))
+            seen.append(jax.device_get(look(members, _moment(now, discrete), width)))
     if not seen:
         return members, {}
     return members, jax.tree.map(lambda *parts: np.stack(parts), *seen)

@@ -93,14 +93,15 @@ def key_of_overlay(axis: Any, **kwargs: Any) -> None:
 
 def label(axis: Any, x: str, y: str, title: str = "", *, xlog: bool = False, ylog: bool = False) -> None:
     """Names of the axes and their scales."""
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogFormatter
 
     axis.set(xlabel=x, ylabel=y, title=title)
     if xlog:
         axis.set_xscale("log")
-        axis.xaxis.set_minor_formatter(NullFormatter())  # else their labels run into each other
+        axis.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))  # short, and only within a decade
     if ylog:
         axis.set_yscale("log")
+        axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
 
 
 def panels(axes: Any) -> Sequence[Any]:

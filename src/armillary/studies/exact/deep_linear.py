@@ -50,7 +50,7 @@ class DeepLinearStudy(Study):
     """Standard deviation of the small random weights."""
     until: float = above(0.0, default=15.0)
     """Flow time of the two-layer network."""
-    chain_depths: tuple[int, ...] = at_least(2, default=(2, 3, 5, 10, 50), smoke=(2, 3, 10), paper=(2, 3, 5, 10, 50, 200))
+    chain_depths: tuple[int, ...] = at_least(2, default=(2, 5, 10, 50), smoke=(2, 10), paper=(2, 3, 5, 10, 50, 200))
     """Depths (weight layers) of the single-mode networks."""
     depths: tuple[int, ...] = at_least(2, default=(2, 4, 16, 64), smoke=(2, 4, 8), paper=(2, 4, 8, 16, 32, 64, 100))
     """Depths at which orthogonal and pretrained networks learn digits."""
@@ -262,7 +262,7 @@ class DeepLinearStudy(Study):
                 lines(axis, said.sel(mode=i + 1), color=COLORS[i], label=f"s = {s:g}")
                 dots(axis, seen.sel(mode=i + 1), every=4, color=COLORS[i])
             label(axis, "time (τ)", "mode strength u", title)
-        key_of_overlay(axes[0], loc=(0.68, 0.53), ncols=1)
+        key_of_overlay(axes[0], loc=(0.4, 0.62), ncols=2)
 
     def _draw_depth(self, axes, measured):
         depths = np.unique(np.round(np.geomspace(2, max(self.chain_depths), 16))).astype(int)
@@ -282,6 +282,7 @@ class DeepLinearStudy(Study):
         label(axes[1], "depth (weight layers)", "steps to learn", "whitened digits", xlog=True, ylog=True)
         for axis, ticks in zip(axes, (self.chain_depths, (*self.depths, 8)), strict=True):
             axis.set_xticks(ticks, [str(t) for t in ticks])
+            axis.minorticks_off()
         axes[1].legend()
 
     def _draw_pretraining(self, axes, measured):
@@ -304,7 +305,7 @@ class DeepLinearStudy(Study):
                 axis.hist(np.clip(values, -10, 2), bins=np.linspace(-10, 2, 61), color=color, histtype="step",
                           density=True, label=f"g = {gain:g}")  # fmt: skip
             label(axis, "log₁₀ singular value", "density", "orthogonal" if orthogonal else "Gaussian")
-        axes[1].legend(loc="upper left")
+        axes[1].legend(loc="upper center")
 
 
 def _delay(u0: float, depth: int) -> float:

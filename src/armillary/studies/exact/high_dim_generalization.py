@@ -283,7 +283,7 @@ class HighDimensionalGeneralization(Study):
         key_of_overlay(axes[0], loc="upper left", ncols=2)
 
     def _draw_final(self, axes, measured, theory):
-        grid = np.concatenate([np.geomspace(0.22, 0.97, 60), np.geomspace(1.03, 4.5, 60)])
+        grid = np.concatenate([np.geomspace(0.22, 0.99, 60), [1.0], np.geomspace(1.01, 4.5, 60)])  # inf at 1: a gap
         snr = self.snr + self.inrs[0]
         curves = measured["curves"].isel(scale=0).generalisation_error
         ratio = curves.assign_coords(samples=curves.samples / self.dimension)
@@ -295,6 +295,8 @@ class HighDimensionalGeneralization(Study):
         dots(axes[0], ratio.sel(time=ratio.mean("seed").idxmin("time")), "samples", color=COLORS[1])
         label(axes[0], "samples per input P/N", "test error", f"SNR {self.snr:g}", xlog=True, ylog=True)
         axes[0].set_ylim(1, 200)
+        axes[0].set_xticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
+        axes[0].tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         key_of_overlay(axes[0], loc="upper right")
         seen, said = (t["curves"].isel(scale=0).sel(samples=self.dimension).generalisation_error - 1 for t in (measured, theory))
         lines(axes[1], said.isel(time=slice(1, None)), color=COLORS[0])
