@@ -82,7 +82,7 @@ def jax_by_hand(how: str):
         return lax.fori_loop(0, STEPS, step, init(key))
 
     keys, steps = jax.random.split(jax.random.key(0), NETWORKS), jnp.asarray(rates())
-    one = lambda pair: train(*pair)  # noqa: E731
+    one = lambda pair: train(*pair)
     batch = {"jax_vmap": NETWORKS, "jax_map": 1, "jax_chunks": 8}[how]
     program = jax.jit(lambda k, r: lax.map(one, (k, r), batch_size=None if batch == 1 else batch))
     return timed(lambda: jax.block_until_ready(program(keys, steps)))

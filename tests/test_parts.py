@@ -225,7 +225,7 @@ def test_correlations_draw_samples_that_have_them(key):
 def test_a_linear_network_trains_the_same_on_data_and_on_their_correlations(key):
     data = tasks.LinearTeacher(4, samples=50, outputs=2, noise=0.5).draw(key).train
     w = jnp.ones((2, 4))
-    gradient = lambda samples: jax.grad(lambda w: Loss()(lambda x: w @ x, samples))(w)  # noqa: E731
+    gradient = lambda samples: jax.grad(lambda w: Loss()(lambda x: w @ x, samples))(w)
     compressed = tasks.Correlations.of(data).draw(key).train
     np.testing.assert_allclose(gradient(data), gradient(compressed), atol=1e-4)
 

@@ -37,8 +37,8 @@ class Listening(Process):
         return {"x": jnp.ones(3), "rate": jnp.asarray(1e-3), "step": jnp.asarray(0)}
 
     def step(self, state, key):
-        loss = lambda x: jnp.sum(jnp.array([1.0, 2.0, 4.0]) * x**2) / 2  # noqa: E731
-        listen = lambda: 1.0 / jnp.linalg.eigvalsh(jax.hessian(loss)(state["x"]))[-1]  # noqa: E731
+        loss = lambda x: jnp.sum(jnp.array([1.0, 2.0, 4.0]) * x**2) / 2
+        listen = lambda: 1.0 / jnp.linalg.eigvalsh(jax.hessian(loss)(state["x"]))[-1]
         rate = jax.lax.cond(state["step"] % self.every == self.every - 1, listen, lambda: state["rate"])
         x = state["x"] - rate * jax.grad(loss)(state["x"])
         return {"x": x, "rate": rate, "step": state["step"] + 1}

@@ -174,7 +174,7 @@ def test_online_samples_are_never_seen_twice():
 def test_a_users_own_network_and_function_are_simulated(key):
     task = arm.tasks.Digits(samples=200)
     rule = Descent(Adam(0.01), steps=50, loss=Loss("cross_entropy"))
-    make = lambda key: eqx.nn.MLP(64, 10, 16, 1, key=key)  # noqa: E731
+    make = lambda key: eqx.nn.MLP(64, 10, 16, 1, key=key)
     for model in (make, make(key)):
         measured = arm.simulate(arm.Experiment(task, model, rule, [arm.probes.Accuracy()]), seeds=2)
         assert (measured.train_accuracy.isel(time=-1) > 0.8).all()

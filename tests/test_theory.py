@@ -32,7 +32,7 @@ def test_half_time_is_when_the_sigmoid_is_half_way():
 
 @given(s=st.floats(0.2, 3.0), u0=st.floats(0.0, 0.5), c=st.floats(0.05, 3.0), time=st.floats(0.0, 4.0))
 def test_the_unbalanced_mode_solves_its_equation(s, u0, c, time):
-    velocity = lambda t, u: np.sqrt(c**2 + 4 * u**2) * (s - u)  # noqa: E731
+    velocity = lambda t, u: np.sqrt(c**2 + 4 * u**2) * (s - u)
     found = solve_ivp(velocity, (0, time), [u0], rtol=1e-10, atol=1e-12).y[0, -1] if time else u0
     assert np.isclose(theory.unbalanced_mode(time, s, u0, c), found, rtol=1e-5, atol=1e-8)
 

@@ -47,7 +47,7 @@ def drawn_and_begun(
         return template.draw(jax.random.fold_in(key, 0))
 
     drawn = draw_members(draw, template, width, keys, *values)
-    begin = lambda own, key: drawn.whole(own).init(jax.random.fold_in(key, 1))  # noqa: E731 (traced here only)
+    begin = lambda own, key: drawn.whole(own).init(jax.random.fold_in(key, 1))
     state = over_members(begin, width, drawn.own, keys)
     nowhere = jnp.asarray(-1, jnp.int32 if template.discrete else jnp.result_type(float))
     return settled(Members(drawn, state, keys, jnp.full(keys.shape, nowhere)))

@@ -89,7 +89,7 @@ def write_trajectories(folder: Path, measured: "Mapping[str, xr.Dataset]", theor
     groups |= {f"/theory/{name}": data for name, data in theory.items()}
     tree = xr.DataTree.from_dict({name: _plain(data) for name, data in groups.items()})
     encoding = {name: _checksums(data) for name, data in groups.items()}
-    write = lambda hidden: tree.to_netcdf(hidden, engine="netcdf4", encoding=encoding)  # noqa: E731
+    write = lambda hidden: tree.to_netcdf(hidden, engine="netcdf4", encoding=encoding)
     return write_whole(folder / "trajectory.nc", write)
 
 

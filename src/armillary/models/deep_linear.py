@@ -39,7 +39,7 @@ class DeepLinear(Model):
     `width` None takes the larger of the task's inputs and outputs. `initialisation` draws the weights:
     `Gaussian`, `Orthogonal`, `Decoupled` or `GreedyAutoencoder`, whose float fields can be swept in one
     program. `rate_by_depth` divides the learning rate by the depth, with which the number of steps tends to a
-    constant (Saxe et al. 2013, section 3). Raises `InvalidValue` for a depth or width below 1.
+    constant (Saxe et al. 2013). Raises `InvalidValue` for a depth or width below 1.
 
     >>> import jax
     >>> DeepLinear(depth=3, width=5)(jax.random.key(0), inputs=4, outputs=2).weights[1].shape

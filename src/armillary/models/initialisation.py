@@ -82,7 +82,7 @@ class Decoupled(eqx.Module):
     `strength` is every mode's initial product of layer strengths, split evenly over the layers;
     `imbalance` multiplies the first layer's strengths and divides the last one's, keeping the product.
     The hidden rotations are Haar. `target` is the input-output correlation, whose singular vectors are
-    taken. Source: Saxe, McClelland & Ganguli (2013), eq. 8-9.
+    taken. Source: Saxe, McClelland & Ganguli (2013)
 
     Raises `InvalidValue` where a hidden layer is narrower than the number of modes.
     """
@@ -117,8 +117,7 @@ class GreedyAutoencoder(eqx.Module):
     """Weights as greedy layer-wise pretraining leaves them: each layer a linear autoencoder of the one below.
 
     A linear autoencoder trained from small balanced weights keeps the leading principal directions of its
-    input and ends as an orthonormal map onto them, up to a rotation (Baldi & Hornik 1989; Saxe et al. 2013,
-    section 3.2). So W_1 = R_2 P with the rows of P the leading eigenvectors of `input_correlation`, and
+    input and ends as an orthonormal map onto them, up to a rotation (Baldi & Hornik 1989; Saxe et al. 2013). So W_1 = R_2 P with the rows of P the leading eigenvectors of `input_correlation`, and
     the hidden layers, whose inputs are then rotated principal components, are W_l = R_{l+1} R_lᵀ. The
     last layer was never pretrained: `readout` is "orthogonal" or "gaussian", of size `scale`.
     """

@@ -69,9 +69,9 @@ class MLP(Model):
     def __call__(self, key: PRNGKeyArray, inputs: int, outputs: int) -> MLPNetwork:
         sizes = [inputs, *[self.width] * (self.depth - 1), outputs]
         if self.orthogonal:  # of the same variance as the Gaussian ones
-            draw = lambda k, o, i: haar_orthogonal(k, o, i) * np.sqrt(max(o, i))  # noqa: E731
+            draw = lambda k, o, i: haar_orthogonal(k, o, i) * np.sqrt(max(o, i))
         else:
-            draw = lambda k, o, i: jax.random.normal(k, (o, i))  # noqa: E731
+            draw = lambda k, o, i: jax.random.normal(k, (o, i))
         weights = drawn_alike(draw, key, sizes)
         return MLPNetwork(tuple(self._layer(index, weight) for index, weight in enumerate(weights)), self.activation)
 

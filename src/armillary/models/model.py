@@ -62,7 +62,7 @@ def learning_rate_scales(network: PyTree, *, adaptive: bool) -> PyTree:
 
     A module that has its own factors says so by the fields `rate` and `adaptive_rate` (see `Dense`).
     """
-    has_rates = lambda node: isinstance(node, eqx.Module) and hasattr(node, "adaptive_rate")  # noqa: E731
+    has_rates = lambda node: isinstance(node, eqx.Module) and hasattr(node, "adaptive_rate")
 
     def of(node: PyTree) -> PyTree:
         rate = (node.adaptive_rate if adaptive else node.rate) if has_rates(node) else 1.0

@@ -17,13 +17,13 @@ class RegressionErrors(Probe):
 
     For a linear network and a `LinearTeacher` the test error is exact, tr (W - T) C (W - T)ᵀ + outputs noise²,
     the noise floor included; otherwise it is the mean over the test samples. Returns `generalisation_error` and
-    `training_error`, scalars. Source: Advani & Saxe (2017), eq. 4. Raises `ProbeError` without data, or where
+    `training_error`, scalars. Source: Advani & Saxe (2017) Raises `ProbeError` without data, or where
     there is neither a linear teacher nor a test set.
     """
 
     def __call__(self, now: Snapshot) -> Observation:
         data = data_of(now, self)
-        squares = lambda s: jnp.mean(jnp.sum((jax.vmap(now.network)(s.inputs) - s.targets) ** 2, axis=-1))  # noqa: E731
+        squares = lambda s: jnp.mean(jnp.sum((jax.vmap(now.network)(s.inputs) - s.targets) ** 2, axis=-1))
         return {
             "generalisation_error": Quantity(self._test(now, squares), long_name="test error"),
             "training_error": Quantity(squares(data.train), long_name="training error"),
@@ -43,7 +43,7 @@ class RegressionErrors(Probe):
 class FrozenSubspace(Probe):
     """How far the first layer has moved in the input directions that no training sample has.
 
-    Gradients lie in the span of the inputs, so these components never move (Advani & Saxe 2017, section 3.2).
+    Gradients lie in the span of the inputs, so these components never move (Advani & Saxe 2017).
     Returns `frozen_displacement`, the largest entry of (W_1 - W_1(0)) projected on the null space of the training
     inputs, and `frozen_dimension`, that space's dimension. Raises `ProbeError` without data or initial network.
     Cost: one SVD of the inputs at each observation.

@@ -37,7 +37,7 @@ class ModeStrength(Probe):
 
     `target` is the input-output correlation; the modes are its singular directions, strongest first. Returns
     `mode_strength`, float[mode], and `off_diagonal`, the largest |u_iᵀ W v_j| with i ≠ j, which is 0 for
-    decoupled weights. Meant for networks that are linear without bias. Source: Saxe et al. (2013), eq. 6.
+    decoupled weights. Meant for networks that are linear without bias. Source: Saxe et al. (2013)
     """
 
     target: Float[Array, "output input"]
@@ -61,7 +61,7 @@ class JacobianSpectrum(Probe):
     """Singular values of the input-output Jacobian, largest first, on the first `samples` training inputs.
 
     Returns `jacobian_singular_values`, float[sample, rank]. Raises `ProbeError` without data. Cost: one backward
-    pass for each output and sample, and an SVD. Source: Saxe et al. (2013), section 4.
+    pass for each output and sample, and an SVD. Source: Saxe et al. (2013)
     """
 
     samples: int = eqx.field(static=True, default=1)

@@ -12,7 +12,7 @@ def hierarchical(levels: int = 3, branching: int = 2) -> Correlations:
 
     The modes of the input-output correlation are the tree's levels, broadest distinction first: with n
     items, the properties' Gram matrix has entries (number of common ancestors). One-hot inputs are
-    white (scaled to unit correlation). Source: Saxe, McClelland & Ganguli (2013), section 2; (2019).
+    white (scaled to unit correlation). Source: Saxe, McClelland & Ganguli (2013); (2019).
 
     Raises `InvalidValue` for fewer than one level or fewer than two branches.
 

@@ -16,7 +16,7 @@ class LinearTeacher(Task):
 
     Inputs are Gaussian with covariance diag(spectrum)/inputs (all ones unless given, so that a sample has
     unit norm on average), the teacher's entries N(0, signal²), the noise N(0, noise²):
-    y = W x + e. High-dimensional limits keep samples/inputs fixed (Advani & Saxe 2017, section 2).
+    y = W x + e. High-dimensional limits keep samples/inputs fixed (Advani & Saxe 2017).
 
     Fields that can be swept in one program: `signal`, `noise`. Raises `InvalidValue` for a negative
     noise or signal, no samples, or a spectrum that is not a non-negative vector of length `inputs`.
@@ -81,7 +81,7 @@ class Correlations(Task):
     A linear network under the squared error sees nothing else of its data. The task therefore draws as many
     pseudo-samples as there are inputs, with exactly these correlations (mean over samples); training on
     them is training on the full data, and the loss is the gap to the linear optimum: the error that
-    no linear map can remove is left out. Source: Saxe et al. (2013), eq. 2-3.
+    no linear map can remove is left out. Source: Saxe et al. (2013)
 
     `solution` is the optimal linear map S31 S11⁻¹. Raises `InvalidValue` if S11 is not symmetric positive definite or the shapes do not match.
 

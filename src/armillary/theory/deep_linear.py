@@ -26,7 +26,7 @@ def mode_sigmoid(time: Numbers, s: Numbers, u0: Numbers) -> Numbers:
     """Strength of a mode of a balanced two-layer network: u = s / (1 + (s/u0 - 1) exp(-2 s t)).
 
     Solves du/dt = 2 u (s - u) with white unit inputs; for s = 0 it is u0/(1 + 2 u0 t). Arguments broadcast.
-    Source: Saxe et al. (2013), eq. 7, in the form that does not overflow at late times.
+    Source: Saxe et al. (2013), in the form that does not overflow at late times.
 
     >>> round(float(mode_sigmoid(0.0, 2.0, 0.001)), 6)
     0.001
@@ -41,7 +41,7 @@ def unbalanced_mode(time: Numbers, s: float, u0: float, imbalance: float) -> Num
     """Strength of a two-layer mode with conserved a² - b² = `imbalance`: du/dt = sqrt(c² + 4 u²)(s - u).
 
     With u = (c/2) sinh(theta) and T = tanh(theta/2) the flow is a Riccati equation in T between its two fixed
-    points; its solution is explicit. Source: Saxe et al. (2013), appendix; form derived here.
+    points; its solution is explicit. Source: Saxe et al. (2013); form derived here.
     Raises `InvalidValue` for a zero imbalance (use `mode_sigmoid`).
     """
     c = abs(float(imbalance))
@@ -62,7 +62,7 @@ def mode_time(u: Numbers, s: Numbers, u0: Numbers) -> Numbers:
 
 
 def infinitely_deep_time(u: Numbers, s: Numbers, u0: Numbers) -> Numbers:
-    """Depth times learning time in the limit of infinite depth, from u0 to u (Saxe et al. 2013, eq. 13).
+    """Depth times learning time in the limit of infinite depth, from u0 to u (Saxe et al. 2013).
 
     [ln(u (s - u0)/(u0 (s - u)))/s² + (1/u0 - 1/u)/s]: with a learning rate ~ 1/depth, the number of steps.
     """
@@ -76,7 +76,7 @@ def layer_strengths(
     """Strengths of all layers' modes: da_l/dt = (prod over k != l of a_k)(s - variance prod a), by diffrax.
 
     Holds for any depth and any initial strengths; `variance` is that of the white inputs. Source: Saxe et al.
-    (2013), eq. 11, before layers are set equal.
+    (2013), before layers are set equal.
     """
     with jax.enable_x64(True):
         times, target, begin = (jnp.asarray(v, float) for v in (time, s, initial))
@@ -99,7 +99,7 @@ def depth_strength(
 ) -> Float[np.ndarray, "time mode"]:
     """Strengths of the modes of a network of `depth` weight layers of equal strengths, from u0.
 
-    du/dt = depth u^(2 - 2/depth) (s - u): Saxe et al. (2013), eq. 12, with N_l - 1 = depth. White unit inputs.
+    du/dt = depth u^(2 - 2/depth) (s - u): Saxe et al. (2013), with N_l - 1 = depth. White unit inputs.
 
     >>> strength = depth_strength(np.array([0.0, 1.0]), 2.0, 0.5, depth=2)
     >>> bool(np.allclose(strength[:, 0], mode_sigmoid(np.array([0.0, 1.0]), 2.0, 0.5)))

@@ -31,7 +31,7 @@ def spectral_errors(
     train = (1/ratio) sum_w (x excess + noise) e^(-2 x t) + max(0, 1 - 1/ratio) noise,
     with `excess` the variance of initial weights plus teacher and `noise` that of the labels; the noise floor
     is in the test error. Pass measured eigenvalues with equal weights for a given data set.
-    Source: Advani & Saxe (2017), eq. 10-14.
+    Source: Advani & Saxe (2017)
     """
     decay = np.exp(-np.outer(time, nodes))
     test = noise + (excess * decay**2 + noise * (1 - decay) ** 2 / nodes) @ weights + atom * excess
@@ -61,7 +61,7 @@ def final_error(ratio: float, excess: float, noise: float = 1.0) -> float:
 
 def best_stopping(ratio: float, excess: float, noise: float = 1.0) -> tuple[float, float]:
     """The time that minimises the test error, and that error (a one-dimensional search in log time)."""
-    error = lambda log_time: learning_curve(np.exp([log_time]), ratio, excess, noise)[0][0]  # noqa: E731
+    error = lambda log_time: learning_curve(np.exp([log_time]), ratio, excess, noise)[0][0]
     grid = np.linspace(np.log(1e-3), np.log(1e5), 60)
     start = grid[int(np.argmin([error(x) for x in grid]))]
     found = minimize_scalar(error, bounds=(start - 0.5, start + 0.5), method="bounded", options={"xatol": 1e-6})

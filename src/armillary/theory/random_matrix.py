@@ -12,7 +12,7 @@ class MarchenkoPastur(NamedTuple):
     """Eigenvalues of X Xᵀ for X of size N x P with independent entries of mean 0 and variance 1/N, P/N = `ratio`.
 
     Density sqrt((high - x)(x - low))/(2 pi x) on [low, high] = (sqrt(ratio) ∓ 1)², of mass min(1, ratio), and an
-    atom of mass max(0, 1 - ratio) at 0. Source: Marchenko & Pastur (1967); Advani & Saxe (2017), eq. 9.
+    atom of mass max(0, 1 - ratio) at 0. Source: Marchenko & Pastur (1967); Advani & Saxe (2017)
 
     >>> nodes, weights = MarchenkoPastur(2.0).quadrature()
     >>> round(float(weights.sum()), 6), round(float(weights @ nodes), 6)

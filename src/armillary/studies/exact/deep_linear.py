@@ -160,71 +160,67 @@ class DeepLinearStudy(Study):
         s = xr.DataArray(np.array(self.modes), dims="mode", coords={"mode": np.arange(1, len(self.modes) + 1)})
         modes, predicted = measured["modes"].mode_strength, theory["modes"].mode_strength
         yield Claim("C1", "decoupled weights: every mode follows its sigmoid (largest error over the largest mode)",
-                    measured=np.abs(modes - predicted).max(("strength", "time", "mode")) / s.max().item(), at_most=1e-3,
-                    paper="eq. 7", reason="an adaptive solver reaches this; an Euler step of 0.002 is off by 2.5e-2")
+                    measured=np.abs(modes - predicted).max(("strength", "time", "mode")) / s.max().item(), at_most=1e-3, reason="an adaptive solver reaches this; an Euler step of 0.002 is off by 2.5e-2")
         random = crossing_time(measured["random"].mode_strength.sel(mode=s.mode), s / 2)
         expected = mode_time(s / 2, s, self.inputs * self.small**2 / 2)
         yield Claim("C1b", "small random weights: half times lie near the sigmoids' (mean relative distance)",
-                    measured=np.abs(random / expected - 1).mean("mode"), at_most=0.3, paper="fig. 3",
+                    measured=np.abs(random / expected - 1).mean("mode"), at_most=0.3,
                     reason="random weights are balanced and aligned only after the plateau")
 
         orders = [rank_correlation(1 / s, times) for times in random.values]
         yield Claim("C2", "modes are learned in the order of their strengths (rank correlation, random weights)",
-                    measured=orders, at_least=0.99, paper="section 1.1")
+                    measured=orders, at_least=0.99)
         half = crossing_time(modes.sel(mode=s.mode), s / 2)
         law = mode_time(s / 2, s, half.strength)
         yield Claim("C2b", "the transition comes at ln(s/u0 - 1)/(2 s) (largest relative error)",
-                    measured=np.abs(half / law - 1).max(("strength", "mode")), at_most=0.02, paper="eq. 6",
+                    measured=np.abs(half / law - 1).max(("strength", "mode")), at_most=0.02,
                     reason="half times are read off between observations 0.125 apart")
         logs = np.log(1 / half.strength)
         slope = 2 * s * (half * (logs - logs.mean())).sum("strength") / ((logs - logs.mean()) ** 2).sum("strength")
         yield Claim("C2c", "the plateau lengthens as ln(1/u0)/(2 s) (slope, in that unit)",
-                    measured=slope.mean("mode"), expected=1.0, tolerance=0.03, paper="eq. 6")
+                    measured=slope.mean("mode"), expected=1.0, tolerance=0.03)
 
         chain = measured["delay"].mode_strength.squeeze("mode")
         error = np.abs(chain - theory["delay"].mode_strength.squeeze("mode")) / 2.0
         yield Claim("C3", "networks of any depth follow the depth equation (largest error over s)",
-                    measured=error.max(("depth", "time")), at_most=0.01, paper="eq. 12")
+                    measured=error.max(("depth", "time")), at_most=0.01)
         steps = crossing_time(chain, 1.9) * 2e-3
         deepest = int(steps.depth.max())
         yield Claim("C3b", f"with rate 1/depth, learning from u0 = 0.5 takes the same number of steps at any depth "
                     f"(rate times steps at depth {deepest})", measured=steps.sel(depth=deepest),
                     expected=float(infinitely_deep_time(1.9, 2.0, 0.5)), tolerance=0.03 if deepest < 50 else 0.01,
-                    relative=True, paper="eq. 13", reason="the limit is reached as 1/depth")
+                    relative=True, reason="the limit is reached as 1/depth")
         slow = crossing_time(measured["slow delay"].mode_strength.squeeze("mode"), 1.9) * 2e-3
         grown = slow.isel(depth=-1) / slow.isel(depth=0)
         depth = int(slow.depth[-1])
         yield Claim("C3c", f"but from u0 = 0.001 the delay still grows with depth at these depths (depth {depth} over 2)",
-                    measured=grown, expected=_delay(1e-3, depth) / _delay(1e-3, 2), tolerance=0.03, relative=True,
-                    paper="eq. 12", reason="a finding: depth-independence is a limit, far away for small weights")
+                    measured=grown, expected=_delay(1e-3, depth) / _delay(1e-3, 2), tolerance=0.03, relative=True, reason="a finding: depth-independence is a limit, far away for small weights")
 
         best = self._steps_to_gap(measured["depth"])
         deep, middle = max(self.depths), sorted(self.depths)[-2]
         for name, start in (("C4", "Orthogonal"), ("C4b", "GreedyAutoencoder")):
             times = best.sel(initialisation=start)
             yield Claim(name, f"{INITIAL[start]} weights: steps to learn digits do not grow with depth ({deep} over {middle})",
-                        measured=times.sel(depth=deep) / times.sel(depth=middle), at_most=1.5, paper="fig. 6")
+                        measured=times.sel(depth=deep) / times.sel(depth=middle), at_most=1.5)
         gauss = self._steps_to_gap(measured["gaussian depth"]).sel(initialisation="Gaussian")
         gauss = gauss.fillna(self.gaussian_steps)  # never reached: at least so many
         deep, middle = max(self.gaussian_depths), 4 if 4 in self.gaussian_depths else min(self.gaussian_depths)
         yield Claim("C4c", f"Gaussian weights slow down with depth ({deep} over {middle}; a lower bound where never learned)",
-                    measured=gauss.sel(depth=deep) / gauss.sel(depth=middle), at_least=3.0, paper="fig. 6")
+                    measured=gauss.sel(depth=deep) / gauss.sel(depth=middle), at_least=3.0)
 
         gain = {name: self._pretraining_gain(measured[name]) for name in ("aligned", "rotated")}
         yield Claim("C5", "pretraining is faster than random weights where the task lies along the input's directions "
-                    "(steps, random over pretrained)", measured=gain["aligned"], at_least=2.0, paper="section 3.2")
-        yield Claim("C5b", "and brings no gain where it does not", measured=gain["rotated"], at_most=1.2,
-                    paper="section 3.2")
+                    "(steps, random over pretrained)", measured=gain["aligned"], at_least=2.0)
+        yield Claim("C5b", "and brings no gain where it does not", measured=gain["rotated"], at_most=1.2)
 
         sizes = np.log10(measured["isometry"].jacobian_singular_values.squeeze(("time", "sample")))
         near = (np.abs(sizes) < 1).mean("rank").sel(gain=[g**2 for g in self.gains if 1 < g < 1.2]).max("gain")
         yield Claim("C6", "orthogonal tanh networks just above gain 1 keep many of the Jacobian's singular values of "
-                    "order one (share within a factor 10)", measured=near.sel(orthogonal=True), at_least=0.5,
-                    paper="section 4")
-        yield Claim("C6b", "Gaussian ones do not", measured=near.sel(orthogonal=False), at_most=0.2, paper="section 4")
+                    "order one (share within a factor 10)", measured=near.sel(orthogonal=True), at_least=0.5)
+        yield Claim("C6b", "Gaussian ones do not", measured=near.sel(orthogonal=False), at_most=0.2)
         edge = sizes.sel(gain=[g**2 for g in self.gains if 1 < g < 1.2]).median("rank").max("gain")
         yield Claim("C6c", "a typical gradient direction shrinks by less than a factor 10 (orthogonal, median log10)",
-                    measured=edge.sel(orthogonal=True), at_least=-1.0, paper="section 4")
+                    measured=edge.sel(orthogonal=True), at_least=-1.0)
 
     def _steps_to_gap(self, measured) -> xr.DataArray:
         """Steps to the gap at each depth's best rate, mean over nothing: [depth, initialisation, seed]."""

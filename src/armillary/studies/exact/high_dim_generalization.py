@@ -34,7 +34,7 @@ EVERY_SCALE = LogSpaced(43, first=0.01)
 
 
 class ComplexityBounds(Probe):
-    """Rademacher bounds on a trained read-out of P samples' features H (section 5).
+    """Rademacher bounds on a trained read-out of P samples' features H.
 
     `norm_bound` is |a| C / sqrt(P), with C the features' root-mean-square norm; `subspace_bound` counts only the
     min(P, width) directions that move, each by about 1/sqrt(smallest non-zero eigenvalue of H Hᵀ): C times the
@@ -161,60 +161,58 @@ class HighDimensionalGeneralization(Study):
         train = np.abs(early.training_error.mean("seed") - said.training_error).max("time")
         train = (train / said.training_error.isel(time=0)).max()
         yield Claim("C1", "test error follows the Marchenko-Pastur formula at every ratio and initial scale "
-                    "(largest relative error, t ≤ 100)", measured=test, at_most=0.05, paper="eq. 10",
+                    "(largest relative error, t ≤ 100)", measured=test, at_most=0.05,
                     reason="later, at ratio 1, single draws have heavy tails at finite N")
-        yield Claim("C1b", "and so does training error (largest error over its start)", measured=train, at_most=0.05,
-                    paper="eq. 13")
+        yield Claim("C1b", "and so does training error (largest error over its start)", measured=train, at_most=0.05)
 
         large = curves.isel(scale=0)
         final = large.generalisation_error.isel(time=-1).median("seed")
         worst = float(final.samples[int(np.argmax(final.values))]) / self.dimension
         yield Claim("C2", "final test error peaks where samples and weights are equally many (ratio at the peak)",
-                    measured=worst, expected=1.0, tolerance=0.1, paper="fig. 3")
+                    measured=worst, expected=1.0, tolerance=0.1)
         critical = large.sel(samples=self.dimension, time=slice(100, 1000)).generalisation_error.mean("seed") - 1
         law = theory["curves"].generalisation_error.isel(scale=0).sel(samples=self.dimension) - 1
         late, window = law.sel(time=slice(1000, None)), law.sel(time=critical.time)
         yield Claim("C2b", "and grows there as the square root of time (the formula's exponent, t ≥ 1000)",
-                    measured=power_law(late.time.values, late.values).exponent, expected=0.5, tolerance=0.03,
-                    paper="section 3.1")
+                    measured=power_law(late.time.values, late.values).exponent, expected=0.5, tolerance=0.03)
         yield Claim("C2c", "simulated, it grows with the formula's exponent (100 ≤ t ≤ 1000)",
                     measured=power_law(critical.time.values, critical.values).exponent,
-                    expected=power_law(window.time.values, window.values).exponent, tolerance=0.03, paper="section 3.1",
+                    expected=power_law(window.time.values, window.values).exponent, tolerance=0.03,
                     reason="still above one half on this window; later, finite N ends the growth")
 
         mean = large.generalisation_error.mean("seed")
         ratios = mean.samples.values / self.dimension
         ridge = xr.DataArray([best_ridge_error(r, self.snr) for r in ratios], dims="samples")
         yield Claim("C3", "stopping at the best time nearly reaches the optimal ridge penalty (largest ratio of errors)",
-                    measured=(mean.min("time") / ridge.values).max(), at_most=1.05, paper="fig. 5")
+                    measured=(mean.min("time") / ridge.values).max(), at_most=1.05)
         formula = [best_stopping(r, snr)[1] / best_ridge_error(r, snr) for r in (0.25, 0.5, 1.0, 1.25, 2.0, 4.0)
                    for snr in (1.0, 5.0, 50.0)]  # fmt: skip
         yield Claim("C3b", "by the formulas too, at every ratio and signal-to-noise ratio (largest)",
-                    measured=max(formula), at_most=1.05, paper="fig. 5")
+                    measured=max(formula), at_most=1.05)
         stopping = measured["stopping"].generalisation_error.mean("seed")
         best = stopping.time.values[np.argmin(stopping.transpose("signal", "time").values, axis=1)]
         yield Claim("C3c", "the cleaner the labels, the later the best time to stop (rank correlation with SNR)",
-                    measured=rank_correlation(self.snrs, best), at_least=0.99, paper="section 3.1")
+                    measured=rank_correlation(self.snrs, best), at_least=0.99)
 
         ends = [e.generalisation_error.isel(time=-1) for e in (measured["initial"], self._at(curves, 3.0))]
         rise = [e.isel(scale=-1) - e.isel(scale=0) for e in ends]  # the same draws from two starts
         spread = self.inrs[-1] - self.inrs[0]
         yield Claim("C4", "with half as many samples as weights, initial weights cost (1 - ratio) INR for ever",
-                    measured=rise[0], expected=0.5 * spread, tolerance=0.1, relative=True, paper="eq. 15")
+                    measured=rise[0], expected=0.5 * spread, tolerance=0.1, relative=True)
         yield Claim("C4b", "with more samples than weights, they cost nothing in the end", measured=np.abs(rise[1]),
-                    at_most=1e-6, paper="eq. 15")
+                    at_most=1e-6)
         yield Claim("C4c", "directions without data never move (largest entry, gradient descent)",
-                    measured=measured["frozen"].frozen_displacement.max("time"), at_most=1e-10, paper="section 3.2")
+                    measured=measured["frozen"].frozen_displacement.max("time"), at_most=1e-10)
 
         few = self._at(large, min(self.ratios)).generalisation_error.mean("seed")
         yield Claim("C5", f"at {min(self.ratios):g} samples a weight over-training has almost vanished (final over best)",
-                    measured=few.isel(time=-1) / few.min("time"), at_most=1.05, paper="fig. 4")
+                    measured=few.isel(time=-1) / few.min("time"), at_most=1.05)
 
         yield from self._relu_claims("C6", "a teacher's data", measured["relu"], self.relu_inputs + 1, self.relu_samples)
         yield from self._relu_claims("C6.digits", "digits", measured["relu digits"], 65, self.digit_samples)
         scale = measured["relu scale"].generalisation_error.isel(time=-1)
         yield Claim("C6d", "large initial weights generalise worse (final error, scale 3 over scale 1)",
-                    measured=scale.sel(scale=3.0) / scale.sel(scale=1.0), at_least=1.5, paper="section 4.2")
+                    measured=scale.sel(scale=3.0) / scale.sel(scale=1.0), at_least=1.5)
 
         yield from self._bound_claims("C7", "a teacher's data", measured["features"])
         yield from self._bound_claims("C7.digits", "digits", measured["features digits"])
@@ -223,35 +221,34 @@ class HighDimensionalGeneralization(Study):
         final = seen.generalisation_error.isel(time=-1)
         peak = float(seen.width[int(np.argmax(final.mean("seed").values))]) * weights / samples
         yield Claim(f"{name}", f"ReLU networks on {where}: final test error peaks where weights and samples are "
-                    "equally many (weights over samples at the peak)", measured=peak, between=(0.5, 3.0), paper="fig. 8")
+                    "equally many (weights over samples at the peak)", measured=peak, between=(0.5, 3.0))
         widest = final.isel(width=-1) / final.mean("seed").max()
         yield Claim(f"{name}b", f"on {where} the widest network is far better (its error over the peak's)",
-                    measured=widest, at_most=0.5, paper="fig. 8")
+                    measured=widest, at_most=0.5)
         best, last = seen.generalisation_error.min("time").mean("seed"), final.mean("seed")
         top = int(np.argmax(last.values))
         heights = [e.isel(width=top) / e.isel(width=-1) - 1 for e in (best, last)]
         hidden = heights[0] / heights[1]
         yield Claim(f"{name}c", f"stopping early hides the peak on {where} (its height over the final peak's)",
-                    measured=hidden, at_most=0.2, paper="fig. 8")
+                    measured=hidden, at_most=0.2)
 
     def _bound_claims(self, name, where, seen):
         end = seen.isel(time=-1)
         widths = end.width.values
         bound = [rank_correlation(widths, one) for one in end.norm_bound.transpose("seed", "width").values]
         yield Claim(f"{name}", f"the norm-based bound only grows with width on {where} (rank correlation)", measured=bound,
-                    at_least=0.99, paper="section 5",
+                    at_least=0.99,
                     reason="the read-out's norm itself peaks where it just interpolates the noise; initial weights of order one "
                     "hide that (0.93 to 0.97 then), but their frozen part ruins the error")
         moved = end.subspace_bound.median("seed")
         at = float(widths[int(np.argmax(moved.values))]) / self.feature_samples
         yield Claim(f"{name}b", f"the bound from what moves peaks on {where} where width equals samples (width over samples)",
-                    measured=at, between=(0.5, 2.0), paper="section 5")
+                    measured=at, between=(0.5, 2.0))
         yield Claim(f"{name}c", f"and falls again for wide networks on {where} (widest over peak)",
-                    measured=moved.isel(width=-1) / moved.max(), at_most=0.5, paper="section 5")
+                    measured=moved.isel(width=-1) / moved.max(), at_most=0.5)
         error = end.generalisation_error.median("seed")
         yield Claim(f"{name}d", f"as the measured error does on {where} (width over samples at its peak)",
-                    measured=float(widths[int(np.argmax(error.values))]) / self.feature_samples, between=(0.5, 2.0),
-                    paper="section 5")
+                    measured=float(widths[int(np.argmax(error.values))]) / self.feature_samples, between=(0.5, 2.0))
 
     def _at(self, curves, ratio: Any):
         """The sweep at the number of samples nearest to `ratio` per input."""
