@@ -6,8 +6,12 @@ import os
 os.environ.setdefault("NPROC", "1")
 
 import jax
+import jaxtyping
 import pytest
 from hypothesis import settings
+
+# Before armillary is loaded: every call of an annotated function or class is checked, its arrays' shapes included.
+jaxtyping.install_import_hook("armillary", "checking.checked")
 
 settings.register_profile("armillary", deadline=None, derandomize=True, max_examples=20, print_blob=False)
 settings.load_profile("armillary")
@@ -17,3 +21,9 @@ settings.load_profile("armillary")
 def key() -> jax.Array:
     """One key for tests that want any."""
     return jax.random.key(0)
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library as users have it: annotations are not checked, so that its own errors speak."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -153,9 +153,10 @@ def test_memory_is_keyed_by_the_samples_index():
 
 def widen(old, state, new, key):
     """Two hidden units more: fresh incoming weights, outgoing ones at zero, so that the function stays."""
-    first, last = state.network.weights
-    wider = LinearChain((jnp.concatenate([first, 0.1 * jax.random.normal(key, (2, first.shape[1]))]),
-                         jnp.concatenate([last, jnp.zeros((last.shape[0], 2))], axis=1)))  # fmt: skip
+    first, last = state.network.stacks  # [layer, output, input], of one layer each
+    fresh = 0.1 * jax.random.normal(key, (1, 2, first.shape[2]))
+    silent = jnp.zeros((1, last.shape[1], 2))
+    wider = LinearChain((jnp.concatenate([first, fresh], axis=1), jnp.concatenate([last, silent], axis=2)))
     new = eqx.tree_at(lambda p: p.initial, new, wider)
     return new, new.init(key)
 

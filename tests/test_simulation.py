@@ -69,8 +69,8 @@ def test_many_members_go_in_blocks_of_bounded_memory(monkeypatch):
     import armillary.simulation as simulation
 
     seen = []
-    real = simulation.engine.start_fast
-    monkeypatch.setattr(simulation.engine, "start_fast", lambda *a: seen.append(len(a[3])) or real(*a))
+    real = simulation._block
+    monkeypatch.setattr(simulation, "_block", lambda m, *rest: seen.append(len(m.keys)) or real(m, *rest))
     task = arm.tasks.LinearTeacher(dimension=50, samples=100)
     experiment = arm.Experiment(task, DeepLinear(depth=1), Descent(steps=2), [arm.probes.Losses()])
     measured = arm.simulate(experiment, seeds=64, memory=1e6)
@@ -145,11 +145,12 @@ def test_every_feed_learns(feed):
 
 
 def test_an_epoch_of_mini_batches_sees_every_sample_once(key):
-    data = arm.tasks.LinearTeacher(dimension=3, samples=24).draw(key)
+    task = arm.tasks.LinearTeacher(dimension=3, samples=24)
+    data = task.draw(key)
     feed = MiniBatch(8)
     memory, seen = feed.init(data, key), []
     for step in range(6):
-        samples, memory = feed.next(None, data, memory, jax.random.fold_in(key, step))
+        samples, memory = feed.next(task, data, memory, jax.random.fold_in(key, step))
         seen.append(np.array(samples.inputs[:, 0]))
     for epoch in (seen[:3], seen[3:]):
         np.testing.assert_allclose(np.sort(np.concatenate(epoch)), np.sort(np.array(data.train.inputs[:, 0])))
@@ -206,6 +207,7 @@ def test_swept_parts_make_programs_of_their_own():
         (lambda e: arm.Experiment(e.task, e.model, e.rule, precision="half"), "unknown precision"),
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input_gets_one_clear_line(make, says):
     with pytest.raises(arm.ArmillaryError) as caught:
         make(linear_experiment())

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 (strict, a claim fails), 2 (bad input)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("NPROC", str(2 * (os.cpu_count() or 1) + 2))  # members run side by side, see `compiled`
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would wait for each other, spinning
     os.environ.setdefault("EQX_ON_ERROR", "nan")  # a failed check inside a program shows as a diverged member
     try:
         return _dispatch(arguments)

@@ -13,9 +13,11 @@ thread of that same pool. Two at once on a machine of two cores wait for each ot
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -23,15 +25,83 @@ import jax
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
+_CREW = "armillary"
+
 _ONE_BY_ONE = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+FAST = {"xla_backend_optimization_level": 0}
+"""For what runs now and then: less optimised, compiled in half the time."""
 
-compiled: Any = functools.partial(cast(Any, eqx.filter_jit), compiler_options=_ONE_BY_ONE)
-"""`equinox.filter_jit` for everything that Armillary runs."""
+FASTEST = {**FAST, "xla_cpu_use_fusion_emitters": False}
+"""For what runs once: compiled in a quarter of the time, but rounded differently inside a loop and outside."""
 
-compiled_fast: Any = functools.partial(
-    cast(Any, eqx.filter_jit), compiler_options={**_ONE_BY_ONE, "xla_backend_optimization_level": 0}
-)
-"""The same for what runs once or now and then: less optimised, compiled in less time."""
+KEPT = 32
+"""Programs of a function that stay. One takes up to 30 MB, and a study may have hundreds of shapes."""
+
+
+class Compiled:
+    """`function` compiled for each structure and each shapes of its arguments: equinox's `filter_jit`, but it lets
+    go of programs that are no longer used, and `bind` takes the looking at structures out of a loop.
+
+    Arrays are traced; everything else in the arguments is a constant of the program and must be hashable.
+    `options` are XLA's, such as `FAST`.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], options: Mapping[str, Any] = MappingProxyType({}), *, kept: int = KEPT
+    ):
+        self._program = functools.lru_cache(kept)(self._made)
+        self._lookup = threading.Lock()
+        self._function, self._options = function, {**_ONE_BY_ONE, **options}
+
+    def _made(self, tree: Any, shapes: Any, rest: Any, static: tuple) -> "tuple[Any, list[Any], threading.Lock]":
+        outcome: list[Any] = []
+
+        def run(leaves: list[jax.Array]) -> list[jax.Array]:
+            args = eqx.combine(jax.tree.unflatten(tree, leaves), jax.tree.unflatten(rest, static))
+            returned, other = eqx.partition(self._function(*args), eqx.is_array)
+            arrays, kind = jax.tree.flatten(returned)
+            outcome[:] = [kind, other]
+            return arrays
+
+        run.__name__ = self._function.__name__  # in logs and profiles
+        return jax.jit(run, compiler_options=self._options), outcome, threading.Lock()
+
+    def bind(self, *args: Any) -> "Bound":
+        """The program for arguments like these."""
+        arrays, static = eqx.partition(args, eqx.is_array)
+        leaves, tree = jax.tree.flatten(arrays)
+        constants, rest = jax.tree.flatten(static)
+        shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        with self._lookup:
+            return Bound(*self._program(tree, shapes, rest, tuple(constants)), leaves)
+
+    def __call__(self, *args: Any) -> Any:
+        bound = self.bind(*args)
+        return bound.whole(bound(bound.leaves))
+
+
+class Bound(NamedTuple):
+    """A program with the arrays it was bound to: it takes and returns lists of arrays."""
+
+    run: Any
+    outcome: list[Any]
+    first: threading.Lock
+    leaves: list[jax.Array]
+
+    def __call__(self, leaves: list[Any]) -> list[jax.Array]:
+        if self.outcome:
+            return self.run(leaves)
+        with self.first:  # compiled once, also when two threads want it
+            return self.run(leaves)
+
+    def whole(self, arrays: list[Any]) -> Any:
+        """What the function returns, of the arrays that the program returned."""
+        kind, other = self.outcome
+        return eqx.combine(jax.tree.unflatten(kind, arrays), other)
+
+    def shapes(self) -> Any:
+        """What the function returns, with shapes in the place of arrays; a call then does not trace it again."""
+        return self.whole(jax.tree.leaves(self.run.trace(self.leaves).out_info))
 
 
 def cores() -> int:
@@ -47,10 +117,28 @@ def side_by_side() -> int:
     return cores()
 
 
+@functools.cache
+def _crew() -> ThreadPoolExecutor:
+    """The threads in which programs run; no others run any while these do."""
+    return ThreadPoolExecutor(side_by_side(), thread_name_prefix=_CREW)
+
+
 def all_of(work: Callable[[Item], Outcome], items: Iterable[Item]) -> list[Outcome]:
-    """`work` done on each item, in threads where programs may run side by side; the first error is raised."""
+    """`work` done on each item, in threads where programs may run side by side; the first error is raised.
+
+    Work may itself call `all_of`: what no idle thread has taken then runs in the caller's own, so that there are
+    never more programs at once than `side_by_side` allows, and nothing waits for a thread to become free.
+    """
     items = list(items)
     if side_by_side() == 1 or len(items) < 2:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(side_by_side()) as threads:
-        return list(threads.map(work, items))
+    futures = [_crew().submit(work, item) for item in items]
+    try:
+        if not threading.current_thread().name.startswith(_CREW):
+            return [future.result() for future in futures]
+        # The crew takes items from the front, the caller from the back.
+        mine = {i: work(items[i]) for i in reversed(range(len(items))) if futures[i].cancel()}
+        return [mine[i] if i in mine else future.result() for i, future in enumerate(futures)]
+    finally:
+        for future in futures:
+            future.cancel()

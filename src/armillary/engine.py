@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from armillary.compiled import compiled, compiled_fast
+from armillary.compiled import FAST, FASTEST, Bound, Compiled
 from armillary.members import Drawn, bytes_of, draw_members, over_members
 from armillary.process import Process
 from armillary.quantity import Observation
 
-LARGE = 1 << 23
-"""Bytes of members from which looking at them is worth a well-optimised program."""
+MUCH_TO_SEE = 5e8
+"""Bytes read in all of a run's observations from which looking is worth a well-optimised program."""
 
 REPORT_EVERY = 0.3
 """Seconds between two signs of life of a long stretch."""
@@ -37,9 +37,12 @@ class Members(eqx.Module):
 
 
 def drawn_and_begun(
-    template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array], keys: Array, width: int
+    template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array], key: Array, seeds: Array
 ) -> Members:
-    """Members drawn from `template`, each with its own `values` at `paths` and its own key."""
+    """Members drawn from `template`, each with its own `values` at `paths` and the key of its own seed."""
+    keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(key), seed))(seeds)
+    # One by one on a CPU: a member's draw is then the same in any company, and batched LAPACK is no faster there.
+    width = 1 if jax.default_backend() == "cpu" else len(seeds)
 
     def draw(template: Any, key: Array, *mine: Array) -> Process:
         for path, value in zip(paths, mine, strict=True):
@@ -63,41 +66,55 @@ def settled(members: Members) -> Members:
     return jax.tree.map(settle, members)
 
 
-start = compiled(drawn_and_begun)
-start_fast = compiled_fast(drawn_and_begun)
-"""The same, compiled in a tenth of the time: for draws that take no time anyway."""
+def drawn_in_company(
+    template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array], key: Array, seeds: Array
+) -> Members:
+    """The same, but never one alone: XLA dissolves a loop of one, and `FASTEST` would then round it differently."""
+    if len(seeds) > 1:
+        return drawn_and_begun(template, paths, values, key, seeds)
+    twice = lambda a: jnp.concatenate([a, a])
+    both = drawn_and_begun(template, paths, [twice(value) for value in values], key, twice(seeds))
+    first = lambda tree: jax.tree.map(lambda a: a[:1] if eqx.is_array(a) else a, tree)
+    drawn = Drawn(first(both.drawn.own), both.drawn.shared)
+    return Members(drawn, first(both.state), both.keys[:1], both.diverged[:1])
 
 
-@compiled
-def advance(members: Members, begin: Array, end: Array, width: int) -> Members:
-    """The members at time `end`, given that they are at `begin`."""
+start = Compiled(drawn_and_begun, kept=4)
+start_fast = Compiled(drawn_in_company, FASTEST, kept=4)
+"""The same for draws that take no time anyway."""
+
+
+@Compiled
+def advance(
+    drawn: Drawn, keys: Array, state: PyTree, diverged: Array, begin: Array, end: Array, width: int
+) -> tuple[PyTree, Array]:
+    """Each member's state and divergence at time `end`, given that they are at `begin`."""
 
     def one(own: PyTree, state: PyTree, key: Array, diverged: Array) -> tuple[PyTree, Array]:
-        return members.drawn.whole(own).advance(state, jax.random.fold_in(key, 2), begin, end, diverged)
+        return drawn.whole(own).advance(state, jax.random.fold_in(key, 2), begin, end, diverged)
 
-    state, diverged = over_members(one, width, members.drawn.own, members.state, members.keys, members.diverged)
-    return Members(members.drawn, state, members.keys, diverged)
+    return over_members(one, width, drawn.own, state, keys, diverged)
 
 
-def observed(members: Members, time: Array, width: int) -> Observation:
+def observed(drawn: Drawn, state: PyTree, time: Array, width: int) -> Observation:
     """What each member's process records now."""
 
     def one(own: PyTree, state: PyTree) -> Observation:
-        process = members.drawn.whole(own)
+        process = drawn.whole(own)
         # What a diverged member shows is marked nan later; LAPACK must not see its nans, it prints and may hang.
         fine = process.is_healthy(state)
         clean = jax.tree.map(lambda a: jnp.where(fine, a, 0) if eqx.is_inexact_array(a) else a, state)
         return process.observe(clean, time)
 
-    return over_members(one, width, members.drawn.own, members.state)
+    return over_members(one, width, drawn.own, state)
 
 
-observe = compiled(observed)
-observe_fast = compiled_fast(observed)
-"""The same, compiled in a fifth of the time: for members so small that looking takes no time anyway."""
+observe = Compiled(observed)
+observe_fast = Compiled(observed, FAST)
+"""The same for members so small that looking takes no time anyway."""
 
 
-@compiled
+@Compiled
 def hand_over(members: Members, template: Any, carry: Any, stage: int, width: int) -> Members:
     """Members that enter the next stage: a new process and state made of the old ones."""
 
@@ -111,15 +128,19 @@ def hand_over(members: Members, template: Any, carry: Any, stage: int, width: in
     return settled(Members(Drawn(own, rest), state, members.keys, members.diverged))
 
 
-def observer(members: Members) -> Any:
-    """The program that looks at `members`: well optimised where there is much to look at."""
-    return observe if bytes_of(members) > LARGE else observe_fast
+def programs(members: Members, width: int, looks: int, *, discrete: bool) -> tuple[Bound, Bound]:
+    """What advances and what looks at these members: the latter well optimised where `looks` times is much."""
+    zero = jnp.zeros((), jnp.int32) if discrete else jnp.zeros(())
+    move = advance.bind(members.drawn, members.keys, members.state, members.diverged, zero, zero, width)
+    seen = bytes_of((members.drawn.own, members.state)) + members.keys.size * bytes_of(members.drawn.shared)
+    look = observe if looks * seen > MUCH_TO_SEE else observe_fast
+    return move, look.bind(members.drawn, members.state, zero, width)
 
 
-def warm(members: Members, width: int) -> None:
-    """Compile what advances and observes members, by a run of no steps, before several threads want it."""
-    zero = _moment(0, jnp.issubdtype(members.diverged.dtype, jnp.integer))
-    observer(members)(advance(members, zero, zero, width), zero, width)
+def warm(members: Members, width: int, looks: int, *, discrete: bool) -> None:
+    """Compile what advances and looks at members, by a run of no steps, before several threads want it."""
+    for program in programs(members, width, looks, discrete=discrete):
+        jax.block_until_ready(program(program.leaves))
 
 
 def follow(
@@ -138,9 +159,11 @@ def follow(
     change nothing, because the number of steps is an argument of the compiled program.
     Returns the members at the end and, for each observed name, a quantity with a leading time axis.
     """
-    now = clock[0]
-    seen, look = [], observer(members)
-    speed = None  # steps a second of a call
+    move, look = programs(members, width, len(clock), discrete=discrete)
+    moment = move.leaves[-1].dtype.type
+    drawn, state = _arrays(members.drawn), _arrays((members.state, members.diverged))
+    fixed = move.leaves[: -len(state) - 2]  # what was drawn, and the keys
+    now, seen, speed = clock[0], [], None  # speed: steps a second of a call
     for index, goal in enumerate(clock):
         while now < goal:
             stop = goal
@@ -149,20 +172,23 @@ def follow(
             elif discrete:
                 stop = min(goal, now + max(1, int(speed * REPORT_EVERY)))
             begun = wall.perf_counter()
-            members = jax.block_until_ready(advance(members, _moment(now, discrete), _moment(stop, discrete), width))
+            state = jax.block_until_ready(move([*fixed, *state, moment(now), moment(stop)]))
             taken = wall.perf_counter() - begun
             speed = (stop - now) / max(taken, 1e-6) if index > 0 or speed is None else speed
             progress((stop - now) * counted)
             now = stop
         if index >= skip:
-            seen.append(jax.device_get(look(members, _moment(now, discrete), width)))
+            seen.append(jax.device_get(look([*drawn, *state[:-1], moment(now)])))
+    if now > clock[0]:
+        after, diverged = move.whole(state)
+        members = Members(members.drawn, after, members.keys, diverged)
     if not seen:
         return members, {}
-    return members, jax.tree.map(lambda *parts: np.stack(parts), *seen)
+    return members, look.whole([np.stack(parts) for parts in zip(*seen, strict=True)])
 
 
-def _moment(time: float, discrete: bool) -> Array:
-    return jnp.asarray(int(time), jnp.int32) if discrete else jnp.asarray(time, jnp.result_type(float))
+def _arrays(tree: PyTree) -> list[Array]:
+    return jax.tree.leaves(eqx.filter(tree, eqx.is_array))
 
 
 def _follow_path(node: Any, path: tuple[str, ...]) -> Any:

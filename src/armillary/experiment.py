@@ -59,6 +59,12 @@ class Experiment(eqx.Module):
         """Whether time counts whole steps."""
         return self.rule.discrete
 
+    @property
+    def timeless(self) -> "Experiment":
+        """The experiment without its times, which its draws do not depend on: one program draws for any duration."""
+        rule = rebuilt(self.rule, **self.rule.no_time) if hasattr(self.rule, "no_time") else self.rule
+        return rebuilt(self, rule=rule, observe=LogSpaced())
+
     def draw(self, key: PRNGKeyArray) -> Process:
         """One member: its data and its initial network, ready to run."""
         key_data, key_network = jax.random.split(key)

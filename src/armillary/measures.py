@@ -3,9 +3,9 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
-from scipy import stats
 
 
 def crossing_time(values: xr.DataArray, level: xr.DataArray | float, *, falling: bool = False) -> xr.DataArray:
@@ -48,11 +48,13 @@ def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
     >>> round(power_law(np.array([1.0, 2.0, 4.0]), np.array([3.0, 12.0, 48.0])).exponent, 6)
     2.0
     """
+    from scipy.stats import linregress  # loads slowly
+
     x, y = np.asarray(x, float), np.asarray(y, float)
     use = np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0)
     if use.sum() < 2:
         return PowerLaw(np.nan, np.nan, np.nan, np.nan)
-    fit: Any = stats.linregress(np.log(x[use]), np.log(y[use]))
+    fit: Any = linregress(np.log(x[use]), np.log(y[use]))
     return PowerLaw(float(fit.slope), float(np.exp(fit.intercept)), float(fit.stderr), float(fit.rvalue**2))
 
 
@@ -62,5 +64,4 @@ def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
     use = np.isfinite(x) & np.isfinite(y)
     if use.sum() < 3:
         return float("nan")
-    found: Any = stats.spearmanr(x[use], y[use])
-    return float(found.statistic)
+    return float(pd.Series(x[use]).rank().corr(pd.Series(y[use]).rank()))

@@ -10,6 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import PyTree
 
@@ -75,7 +76,7 @@ def as_arrays(tree: PyTree, dtype: Any) -> PyTree:
 
     def convert(leaf: Any) -> Any:
         if isinstance(leaf, float) or (eqx.is_inexact_array_like(leaf) and not isinstance(leaf, int | bool)):
-            return jnp.asarray(leaf, dtype)
+            return jax.device_put(np.asarray(leaf, dtype))  # a copy, not a program
         return leaf
 
     return jax.tree.map(convert, tree)

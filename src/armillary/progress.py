@@ -4,9 +4,10 @@ import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 
+@runtime_checkable
 class Progress(Protocol):
     """What `simulate` tells while it runs: `begin` gives a function to call with the work done since.
 

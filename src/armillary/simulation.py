@@ -4,9 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -96,8 +94,10 @@ def simulate(
         settings = Settings(width, int(memory), shown, key, _seeds(seeds), precision)
         if isinstance(what, Sweep):
             numeric = {what.paths[name]: what.axes[name] for name in what.numeric}
-            parts = [(at, _program(_stages(part, None), numeric, settings)) for at, part in what.programs()]
-            return describe(combine(parts, list(what.axes)), what.experiment, what.axes, key)
+            points, parts = zip(*what.programs(), strict=True)
+            runs = all_of(lambda part: _program(_stages(part, None), numeric, settings), parts)
+            seen = combine(list(zip(points, runs, strict=True)), list(what.axes))
+            return describe(seen, what.experiment, what.axes, key)
         return describe(_program(_stages(what, times), {}, settings), what, {}, key)
 
 
@@ -136,21 +136,27 @@ def _program(stages: Stages, numeric: dict[tuple[str, ...], tuple], settings: Se
     *grid, seeds = np.meshgrid(*numeric.values(), settings.seeds, indexing="ij")
     double = (settings.precision or stages.precision) == "float64"
     with jax.enable_x64(True) if double else nullcontext():
-        dtype = jnp.float64 if double else jnp.float32
-        columns = [jnp.asarray(values.ravel(), dtype) for values in grid]
-        numbers = jnp.asarray(seeds.ravel(), jnp.uint32)
-        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(settings.key), seed))(numbers)
+        dtype = np.dtype("float64" if double else "float32")
+        columns = [values.ravel().astype(dtype) for values in grid]
+        numbers = seeds.ravel().astype(np.uint32)
         template: Stages = as_arrays(stages, dtype)
-        steps = sum(stage.clock[-1] for stage in stages.stages) * (1 if stages.discrete else FLOW_STEPS)
-        size, width, start = _blocks(template.stages[0].what, tuple(numeric), columns, keys, settings, steps)
+        beginning = getattr(template.stages[0].what, "timeless", template.stages[0].what)
         duration = sum(stage.clock[-1] for stage in stages.stages)
+
+        def draw(program: Any, index: np.ndarray) -> Any:
+            mine = jax.device_put(([column[index] for column in columns], np.uint32(settings.key), numbers[index]))
+            return program(beginning, tuple(numeric), *mine)
+
+        shapes = draw(engine.start_fast.bind, np.arange(seeds.size)).shapes()
+        each = max(bytes_of((shapes.drawn.own, shapes.state)) // seeds.size, 1)
+        size, width = _blocks(seeds.size, each, settings, duration * (1 if stages.discrete else FLOW_STEPS))
         advance = settings.progress.begin(type(stages.stages[0].what).__name__.lower(), duration * seeds.size)
+    start = engine.start if size * each > LARGE_DRAW else engine.start_fast
 
     def begin(first: int) -> engine.Members:
         index = np.clip(np.arange(first, first + size), 0, seeds.size - 1)  # the last block is filled up
         with jax.enable_x64(True) if double else nullcontext():  # the setting is a thread's own
-            mine = [column[index] for column in columns]
-            return start(template.stages[0].what, tuple(numeric), mine, keys[index], width)
+            return draw(start, index)
 
     def finish(first: int, members: engine.Members | None = None) -> Any:
         members = begin(first) if members is None else members
@@ -163,7 +169,7 @@ def _program(stages: Stages, numeric: dict[tuple[str, ...], tuple], settings: Se
     else:  # compile before several threads want it
         head = begin(0)
         with jax.enable_x64(True) if double else nullcontext():
-            engine.warm(head, width)
+            engine.warm(head, width, len(template.stages[0].clock), discrete=template.discrete)
         blocks = all_of(lambda first: finish(first, None if first else head), firsts)
     axes = {path[-1]: values for path, values in numeric.items()}
     return dataset(blocks, {**axes, "seed": settings.seeds}, stages.discrete)
@@ -190,13 +196,8 @@ def _block(
     return records, np.asarray(members.diverged)[:wanted]
 
 
-def _blocks(
-    template: Any, paths: tuple, columns: list, keys: Any, settings: Settings, steps: float
-) -> tuple[int, int, Any]:
-    """How many members a block has, how many of them run side by side, and the program that draws them."""
-    count = len(keys)
-    shapes = eqx.filter_eval_shape(engine.drawn_and_begun, template, paths, columns, keys, 1)
-    each = max(bytes_of((shapes.drawn.own, shapes.state)) // count, 1)
+def _blocks(count: int, each: int, settings: Settings, steps: float) -> tuple[int, int]:
+    """How many of `count` members of `each` bytes a block has, and how many of them run side by side."""
     width = settings.width
     if width is None and jax.default_backend() == "cpu":
         width = int(np.clip(CACHE // each, 1, WIDEST))
@@ -208,5 +209,4 @@ def _blocks(
     width = min(width or count, size)
     if settings.width is None:  # of the widths down to half, the one that leaves the fewest places to fill up
         width = min(range(width, width // 2, -1), key=lambda w: -(-size // w) * w)
-    size = -(-size // width) * width
-    return size, width, engine.start if size * each > LARGE_DRAW else engine.start_fast
+    return -(-size // width) * width, width

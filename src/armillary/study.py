@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from armillary.compiled import all_of
 from armillary.errors import InvalidValue
 from armillary.experiment import Experiment, Sweep
 from armillary.fields import Size, check_fields, of_size
@@ -109,10 +110,15 @@ def run_study(study: Study, *, size: str, seeds: int | None, key: int, progress:
         raise InvalidValue(f"seeds is {count}, but must be at least 1 (--seeds)")
     begun = time.perf_counter()
     experiments = study.experiments()
-    measured = {
-        name: study.measure(name, what, count, key, Named(progress, name)) for name, what in experiments.items()
-    }
-    theory = study.theory()
+    names = list(experiments)
+
+    def work(name: str | None) -> Any:
+        if name is None:
+            return study.theory()
+        return study.measure(name, experiments[name], count, key, Named(progress, name))
+
+    theory, *runs = all_of(work, [None, *names])
+    measured = dict(zip(names, runs, strict=True))
     claims = list(study.claims(measured, theory))
     seconds = time.perf_counter() - begun
     return Result(study, size, count, key, seconds, measured, theory, claims)

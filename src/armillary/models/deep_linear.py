@@ -9,25 +9,36 @@ from armillary.models.model import Model, through
 
 
 class LinearChain(eqx.Module):
-    """x -> W_depth ... W_1 x. `weights[layer]` is [output, input] of that layer; `rate` scales learning rates.
+    """x -> W_depth ... W_1 x. Layers of equal role are kept as one array, [layer, output, input]: the first, the
+    hidden ones, the last (as many of these as the depth has). `rate` scales learning rates.
 
-    The product is formed first, from its smaller end, and does not depend on x: a batch shares it.
+    A deep chain is then a loop over one array and compiles as fast as a shallow one. The product is formed
+    first, from its smaller end, and does not depend on x: a batch shares it.
     """
 
-    weights: tuple[Float[Array, "output input"], ...]
+    stacks: tuple[Float[Array, "_layer _output _input"], ...]
     rate: float = eqx.field(static=True, default=1.0)
     adaptive_rate: float = eqx.field(static=True, default=1.0)
 
     @property
+    def weights(self) -> tuple[Float[Array, "_output _input"], ...]:
+        """The layers' matrices, one by one."""
+        return tuple(weight for stack in self.stacks for weight in stack)
+
+    @property
     def matrix(self) -> Float[Array, "output input"]:
         """The end-to-end map."""
-        first, last = self.weights[0], self.weights[-1]
-        if len(self.weights) == 1:
+        first, last = self.stacks[0][0], self.stacks[-1][0]
+        if len(self.stacks) == 1:
             return first
-        hidden = self.weights[1:-1]
+        hidden = self.stacks[1:-1]
         if last.shape[0] <= first.shape[1]:
-            return through(hidden[::-1], lambda weight, product: product @ weight, last) @ first
-        return last @ through(hidden, lambda weight, product: weight @ product, first)
+            for stack in hidden:
+                last = through(stack, lambda weight, product: product @ weight, last, backwards=True)
+            return last @ first
+        for stack in hidden:
+            first = through(stack, lambda weight, product: weight @ product, first)
+        return last @ first
 
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " output"]:
         return self.matrix @ x
@@ -61,5 +72,5 @@ class DeepLinear(Model):
         return (inputs, *[width] * (self.depth - 1), outputs)
 
     def __call__(self, key: PRNGKeyArray, inputs: int, outputs: int) -> LinearChain:
-        weights = self.initialisation(key, self.sizes(inputs, outputs))
-        return LinearChain(weights, rate=1 / self.depth if self.rate_by_depth else 1.0)
+        stacks = self.initialisation(key, self.sizes(inputs, outputs))
+        return LinearChain(stacks, rate=1 / self.depth if self.rate_by_depth else 1.0)

@@ -1,6 +1,5 @@
 """Initial weights of linear chains: random, orthogonal, decoupled, pretrained."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -13,7 +12,8 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from armillary.errors import InvalidValue, require_between, unknown
 from armillary.settings import derived
 
-Weights = tuple[Float[Array, "output input"], ...]
+Stacks = tuple[Float[Array, "_layer _output _input"], ...]
+"""Weights of a chain: its first layer, its hidden layers, its last one (as many of these as there are layers)."""
 
 
 def haar_orthogonal(key: PRNGKeyArray, rows: int, columns: int) -> Float[Array, "rows columns"]:
@@ -27,20 +27,19 @@ def haar_orthogonal(key: PRNGKeyArray, rows: int, columns: int) -> Float[Array, 
     return q if rows >= columns else q.T
 
 
-def drawn_alike(
-    draw: Callable[[PRNGKeyArray, int, int], Array], key: PRNGKeyArray, sizes: Sequence[int]
-) -> list[Float[Array, "output input"]]:
-    """`draw(key, output, input)` for each layer between `sizes`; runs of equal layers are drawn as one batch.
+def drawn_alike(draw: Callable[[PRNGKeyArray, int, int], Array], key: PRNGKeyArray, sizes: Sequence[int]) -> Stacks:
+    """`draw(key, output, input)` for each layer between `sizes`: the first, the hidden ones as one batch, the last.
 
-    A deep network then compiles as fast as a shallow one.
+    A deep network then compiles as fast as a shallow one. All hidden layers must be equally wide.
     """
     keys = jax.random.split(key, len(sizes) - 1)
-    shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
-    weights: list[Array] = []
-    for (rows, columns), run in itertools.groupby(range(len(shapes)), key=lambda layer: shapes[layer]):
-        layers = np.array(list(run))
-        weights += list(jax.vmap(lambda k, r=rows, c=columns: draw(k, r, c))(keys[layers]))
-    return weights
+    runs = (keys[:1], keys[1:-1], keys[1:][-1:])
+    shapes = ((sizes[1], sizes[0]), (sizes[1], sizes[1]), (sizes[-1], sizes[-2]))
+    return tuple(
+        jax.vmap(lambda k, r=rows, c=columns: draw(k, r, c))(run)
+        for run, (rows, columns) in zip(runs, shapes, strict=True)
+        if len(run)
+    )
 
 
 def singular_frames(target: ArrayLike) -> tuple[Float[Array, "output mode"], Float[Array, "input mode"]]:
@@ -59,9 +58,9 @@ class Gaussian(eqx.Module):
     def __check_init__(self):
         require_between("the initial scale", self.scale, 0.0)
 
-    def __call__(self, key: PRNGKeyArray, sizes: tuple[int, ...]) -> Weights:
-        weights = drawn_alike(lambda k, o, i: jax.random.normal(k, (o, i)), key, sizes)
-        return tuple(self.scale * w / (1.0 if self.per_entry else jnp.sqrt(w.shape[1])) for w in weights)
+    def __call__(self, key: PRNGKeyArray, sizes: tuple[int, ...]) -> Stacks:
+        stacks = drawn_alike(lambda k, o, i: jax.random.normal(k, (o, i)), key, sizes)
+        return tuple(self.scale * w / (1.0 if self.per_entry else np.sqrt(w.shape[2])) for w in stacks)
 
 
 class Orthogonal(eqx.Module):
@@ -72,7 +71,7 @@ class Orthogonal(eqx.Module):
     def __check_init__(self):
         require_between("the gain", self.gain, 0.0)
 
-    def __call__(self, key: PRNGKeyArray, sizes: tuple[int, ...]) -> Weights:
+    def __call__(self, key: PRNGKeyArray, sizes: tuple[int, ...]) -> Stacks:
         return tuple(self.gain * w for w in drawn_alike(haar_orthogonal, key, sizes))
 
 
@@ -98,28 +97,29 @@ class Decoupled(eqx.Module):
         self.target, self.strength, self.imbalance = jnp.asarray(target), strength, imbalance
         self.frames = singular_frames(target)
 
-    def __call__(self, key: PRNGKeyArray, sizes: tuple[int, ...]) -> Weights:
+    def __call__(self, key: PRNGKeyArray, sizes: tuple[int, ...]) -> Stacks:
         modes = min(self.target.shape)
         if min(sizes) < modes:
             raise InvalidValue(f"a layer is {min(sizes)} wide, but must be at least {modes}, the number of modes")
         layers = len(sizes) - 1
         u, v = self.frames
-        rotations = drawn_alike(lambda k, o, i: haar_orthogonal(k, o, modes), key, sizes[:-1]) if layers > 1 else []
-        frames = [v, *rotations, u]
         level = jnp.asarray(self.strength) ** (1 / layers)
-        factors = [jnp.ones(())] * layers
-        if layers > 1:
-            factors[0], factors[-1] = jnp.asarray(self.imbalance), 1 / jnp.asarray(self.imbalance)
-        return tuple(level * factors[i] * frames[i + 1] @ frames[i].T for i in range(layers))
+        if layers == 1:
+            return (level * (u @ v.T)[None],)
+        keys = jax.random.split(key, layers)[:-1]
+        r = jax.vmap(lambda k: haar_orthogonal(k, sizes[1], modes))(keys)  # [hidden layer, neuron, mode]
+        first, last = level * self.imbalance * r[:1] @ v.T, level / self.imbalance * u @ r[-1:].mT
+        hidden = level * r[1:] @ r[:-1].mT
+        return (first, hidden, last) if layers > 2 else (first, last)
 
 
 class GreedyAutoencoder(eqx.Module):
     """Weights as greedy layer-wise pretraining leaves them: each layer a linear autoencoder of the one below.
 
     A linear autoencoder trained from small balanced weights keeps the leading principal directions of its
-    input and ends as an orthonormal map onto them, up to a rotation (Baldi & Hornik 1989; Saxe et al. 2013). So W_1 = R_2 P with the rows of P the leading eigenvectors of `input_correlation`, and
-    the hidden layers, whose inputs are then rotated principal components, are W_l = R_{l+1} R_lᵀ. The
-    last layer was never pretrained: `readout` is "orthogonal" or "gaussian", of size `scale`.
+    input and ends as an orthonormal map onto them, up to a rotation (Baldi & Hornik 1989; Saxe et al. 2013).
+    So W_1 = R_1 P with the rows of P the leading eigenvectors of `input_correlation`; the hidden layers, whose
+    inputs are then rotated principal components of equal variance, are rotations themselves. The last layer was never pretrained: `readout` is "orthogonal" or "gaussian", of size `scale`.
     """
 
     input_correlation: Float[Array, "input input"]
@@ -140,20 +140,21 @@ class GreedyAutoencoder(eqx.Module):
         _, vectors = np.linalg.eigh(np.asarray(input_correlation, dtype=float))  # ascending
         self.principal = jnp.asarray(vectors[:, ::-1].T, self.input_correlation.dtype)
 
-    def __call__(self, key: PRNGKeyArray, sizes: tuple[int, ...]) -> Weights:
+    def __call__(self, key: PRNGKeyArray, sizes: tuple[int, ...]) -> Stacks:
         key_readout, key_hidden = jax.random.split(key)
-        hidden = sizes[1:-1]
-        rotations = drawn_alike(lambda k, o, i: haar_orthogonal(k, o, o), key_hidden, (sizes[0], *hidden))
-        weights = []
-        for layer, (rotation, fan_in, fan_out) in enumerate(zip(rotations, sizes[:-2], hidden, strict=True)):
-            kept = self.principal[:fan_out] if layer == 0 else jnp.eye(fan_out, fan_in)
-            weights.append(rotation[:, : kept.shape[0]] @ kept)
         if self.readout == "orthogonal":
-            last = haar_orthogonal(key_readout, sizes[-1], sizes[-2])
+            last = self.scale * haar_orthogonal(key_readout, sizes[-1], sizes[-2])[None]
         else:
-            last = jax.random.normal(key_readout, (sizes[-1], sizes[-2])) / jnp.sqrt(sizes[-2])
-        return (*weights, self.scale * last)
+            last = self.scale * jax.random.normal(key_readout, (1, sizes[-1], sizes[-2])) / np.sqrt(sizes[-2])
+        if len(sizes) == 2:
+            return (last,)
+        rotations = jax.vmap(lambda k: haar_orthogonal(k, sizes[1], sizes[1]))(
+            jax.random.split(key_hidden, len(sizes) - 2)
+        )
+        kept = self.principal[: sizes[1]]
+        first, hidden = rotations[:1, :, : kept.shape[0]] @ kept, rotations[1:]
+        return (first, hidden, last) if len(hidden) else (first, last)
 
 
 Initialisation = Gaussian | Orthogonal | Decoupled | GreedyAutoencoder
-"""Any way to draw the weights of a chain: `initialisation(key, sizes) -> weights`."""
+"""Any way to draw the weights of a chain: `initialisation(key, sizes) -> stacks`."""

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from armillary.errors import require_between, unknown
 from armillary.models.activations import ACTIVATIONS, GAINS, Activation, activation
 from armillary.models.initialisation import drawn_alike, haar_orthogonal
-from armillary.models.model import Dense, Model, through
-from armillary.models.parametrisation import PARAMETRISATIONS, scales
+from armillary.models.model import UNROLLED, Dense, Model, stacked, through
+from armillary.models.parametrisation import PARAMETRISATIONS, Role, scales
 
 
 class MLPNetwork(eqx.Module):
@@ -23,10 +23,13 @@ class MLPNetwork(eqx.Module):
 
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " output"]:
         phi = activation(self.activation)
-        first, hidden, last = self.layers[:-1][:1], self.layers[1:-1], self.layers[-1]
-        for layer in first:
+        if len(self.layers) > UNROLLED:
+            x = phi(self.layers[0](x))
+            x = through(stacked(self.layers[1:-1]), lambda layer, h: phi(layer(h)), x)
+            return self.layers[-1](x)
+        for layer in self.layers[:-1]:
             x = phi(layer(x))
-        return last(through(hidden, lambda layer, h: phi(layer(h)), x))
+        return self.layers[-1](x)
 
 
 class MLP(Model):
@@ -72,16 +75,17 @@ class MLP(Model):
             draw = lambda k, o, i: haar_orthogonal(k, o, i) * np.sqrt(max(o, i))
         else:
             draw = lambda k, o, i: jax.random.normal(k, (o, i))
-        weights = drawn_alike(draw, key, sizes)
-        return MLPNetwork(tuple(self._layer(index, weight) for index, weight in enumerate(weights)), self.activation)
+        stacks = drawn_alike(draw, key, sizes)
+        roles = ("input", "hidden", "output") if self.depth > 2 else ("input", "output")[-self.depth :]
+        layers = [layer for role, stack in zip(roles, stacks, strict=True) for layer in self._layers(role, stack)]
+        return MLPNetwork(tuple(layers), self.activation)
 
-    def _layer(self, index: int, weight: Float[Array, "output input"]) -> Dense:
-        last = index == self.depth - 1
-        role = "output" if last else "input" if index == 0 else "hidden"
+    def _layers(self, role: Role, stack: Float[Array, "layer output input"]) -> list[Dense]:
         # A single layer is an output layer to muP and its kin, but has no width to scale with.
         kind = "standard" if self.depth == 1 and self.parametrisation in ("mean_field", "mup") else self.parametrisation
-        fan_out, fan_in = weight.shape
+        _, fan_out, fan_in = stack.shape
         s = scales(kind, role, fan_in, fan_out, self.base_width)
-        gain = self.gain if self.gain is not None else (1.0 if last else GAINS.get(str(self.activation), 1.0))
+        usual = 1.0 if role == "output" else GAINS.get(str(self.activation), 1.0)
+        weights = s.deviation * jnp.sqrt(usual if self.gain is None else self.gain) * self.scale * stack
         bias = jnp.zeros(fan_out) if self.bias else None
-        return Dense(s.deviation * jnp.sqrt(gain) * self.scale * weight, bias, s.multiplier, s.rate, s.adaptive_rate)
+        return [Dense(weight, bias, s.multiplier, s.rate, s.adaptive_rate) for weight in weights]

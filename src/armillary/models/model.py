@@ -76,20 +76,30 @@ UNROLLED = 8
 (it compiles in the same time at any depth)."""
 
 
-def through(layers: Sequence[PyTree], apply: Callable[[PyTree, Array], Array], x: Array) -> Array:
-    """x passed through equal `layers` one after another."""
-    if len(layers) <= UNROLLED:
-        for layer in layers:
-            x = apply(layer, x)
-        return x
+def through(layers: PyTree, apply: Callable[[PyTree, Array], Array], x: Array, *, backwards: bool = False) -> Array:
+    """x passed through equal layers one after another; `layers` is one tree whose arrays have a leading layer axis."""
+    arrays, static = eqx.partition(layers, eqx.is_array)
+    count = jax.tree.leaves(arrays)[0].shape[0]
+    if count > UNROLLED:
+        step = lambda h, layer: (apply(eqx.combine(layer, static), h), None)
+        return lax.scan(step, x, arrays, reverse=backwards)[0]
+    for index in range(count)[:: -1 if backwards else 1]:
+        x = apply(eqx.combine(jax.tree.map(lambda a, i=index: a[i], arrays), static), x)
+    return x
+
+
+def stacked(layers: Sequence[PyTree]) -> PyTree:
+    """Equal layers as one tree whose arrays have a leading layer axis."""
     arrays = [eqx.filter(layer, eqx.is_array) for layer in layers]
-    static = eqx.filter(layers[0], eqx.is_array, inverse=True)
-    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *arrays)
-    return lax.scan(lambda h, layer: (apply(eqx.combine(layer, static), h), None), x, stacked)[0]
+    return eqx.combine(
+        jax.tree.map(lambda *parts: jnp.stack(parts), *arrays), eqx.filter(layers[0], eqx.is_array, inverse=True)
+    )
 
 
-def matrices(network: PyTree) -> list[Float[Array, "output input"]]:
+def matrices(network: PyTree) -> list[Float[Array, "_output _input"]]:
     """The network's weight matrices in the order of its layers; what has other than two axes is skipped."""
+    if isinstance(getattr(network, "weights", None), tuple):
+        return list(network.weights)
     return [leaf for leaf in jax.tree.leaves(network) if eqx.is_inexact_array(leaf) and leaf.ndim == 2]
 
 

@@ -1,6 +1,7 @@
 """Running a study for a person: progress, verdict table, files and where they are."""
 
 import dataclasses
+import gc
 import json
 import os
 import shlex
@@ -28,6 +29,7 @@ MARKS = {
 def run_and_report(study: Study, options: Any, name: str) -> int:
     """Run, write the results, print the verdicts; the exit status."""
     begun = time.perf_counter()
+    gc.set_threshold(50_000, 50, 100)  # tracing makes many objects that stay; looking through them takes seconds
     cache_compilations()
     slug = Path(name).stem.replace("_", "-").lower() if name.endswith(".py") else name
     settings = {**dataclasses.asdict(study), "seeds": options.seeds, "key": options.key}
@@ -66,6 +68,7 @@ def cache_compilations() -> None:
     jax.config.update("jax_compilation_cache_dir", os.path.join(home, "armillary", "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.jit(lambda: 0)()  # JAX opens its cache now: two threads that open it at once may find it closed for good
 
 
 def command_of(study: Study, options: Any, name: str) -> str:

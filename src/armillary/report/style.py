@@ -45,10 +45,11 @@ def save(figure: Figure, folder: Path) -> dict[str, Path]:
         canvas = Canvas(figsize=figure.size or (3.7 * columns + 0.6, 2.9 * rows))
         figure.draw(canvas.subplots(rows, columns, squeeze=False))
         paths = {}
-        kinds: dict[str, Any] = {"svg": {"metadata": {"Date": None}}, "png": {}}
+        kinds: dict[str, Any] = {"png": {}, "svg": {"metadata": {"Date": None}}}
         for kind, extra in kinds.items():
             path = folder / f"{figure.name}.{kind}"
             paths[kind] = write_whole(path, lambda hidden, k=kind, e=extra: canvas.savefig(hidden, format=k, **e))
+            canvas.set_layout_engine("none")  # laid out once, not again for each format
     return paths
 
 

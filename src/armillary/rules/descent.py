@@ -1,5 +1,6 @@
 """Descent in steps: an optimiser, a loss and a feed of data."""
 
+from types import MappingProxyType
 from typing import Any
 
 import equinox as eqx
@@ -29,6 +30,7 @@ class Descent(eqx.Module):
     feed: Feed = FullBatch()
 
     discrete = True
+    no_time = MappingProxyType({"steps": 0})
 
     def __check_init__(self):
         require_between("the number of steps", self.steps, 0)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PRNGKeyArray
 
-from armillary.errors import require_between
-from armillary.tasks.data import Data, Samples, Task
+from armillary.errors import InvalidValue, require_between
+from armillary.tasks.data import Data, Population, Samples, Task
 
 
 class FullBatch(eqx.Module):
@@ -18,7 +18,7 @@ class FullBatch(eqx.Module):
     def init(self, data: Data, key: PRNGKeyArray) -> Any:
         return ()
 
-    def next(self, task: Task, data: Data, memory: Any, key: PRNGKeyArray) -> tuple[Samples, Any]:
+    def next(self, task: Task, data: Data, memory: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
         return data.train, memory
 
 
@@ -36,6 +36,8 @@ class MiniBatch(eqx.Module):
         require_between("the batch size", self.size, 1)
 
     def init(self, data: Data, key: PRNGKeyArray) -> Any:
+        if isinstance(data.train, Population):
+            raise InvalidValue("MiniBatch needs samples, and this task trains on its whole population; use FullBatch")
         require_between("the batch size", self.size, 1, data.train.count, note="the number of training samples")
         if self.replace:
             return ()

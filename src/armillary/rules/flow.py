@@ -169,7 +169,8 @@ class LinearReadout(Flow):
         decayed = jnp.expm1(-self.rates * stop)
         gain = jnp.where(self.rates > 0, -decayed / jnp.where(self.rates > 0, self.rates, 1.0), stop)
         moved = (begin @ self.directions.T) * decayed + self.drive * gain
-        return eqx.tree_at(where, state, begin + moved @ self.directions), diverged
+        moved = begin + moved @ self.directions
+        return eqx.tree_at(where, state, moved.reshape(where(state).shape)), diverged
 
     def snapshot(self, state: PyTree, time: Array) -> Snapshot:
         return Snapshot(state, self.initial, self.data, self.loss, time, task=self.task)
@@ -181,8 +182,8 @@ def _readout(network: PyTree) -> tuple[Callable[[Any], Array], Array]:
 
     if isinstance(network, FeatureNetwork):
         return lambda n: n.readout, network.readout
-    if isinstance(network, LinearChain) and len(network.weights) == 1:
-        return lambda n: n.weights[0], network.weights[0]
+    if isinstance(network, LinearChain) and len(network.stacks) == 1:
+        return lambda n: n.stacks[0], network.weights[0]
     raise InvalidValue(
         f"LinearFlow needs a linear read-out (RandomFeatures, or DeepLinear of depth 1), not a "
         f"{type(network).__name__}; use GradientFlow"

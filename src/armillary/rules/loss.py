@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from armillary.errors import unknown
-from armillary.tasks.data import Samples
+from armillary.errors import InvalidValue, unknown
+from armillary.tasks.data import Population, Samples
 
 
 def _squared_error(outputs: Array, targets: Array) -> Array:
@@ -54,6 +54,10 @@ class Loss(eqx.Module):
         function = self.kind if callable(self.kind) else LOSSES[self.kind]
         return function(outputs, targets)
 
-    def __call__(self, network: PyTree | Any, samples: Samples) -> Float[Array, ""]:
+    def __call__(self, network: PyTree | Any, samples: Samples | Population) -> Float[Array, ""]:
+        if isinstance(samples, Population):
+            if self.kind != "squared_error":
+                raise InvalidValue(f"the population's risk is known for the squared error, not for {self.kind}")
+            return samples.risk(network)
         each = self.per_sample(jax.vmap(network)(samples.inputs), samples.targets)
         return jnp.sum(each) if self.reduction == "sum" else jnp.mean(each)

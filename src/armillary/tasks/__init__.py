@@ -1,6 +1,7 @@
 """What is learned: tasks draw data and know their population statistics where they have any."""
 
 from armillary.tasks.data import Data as Data
+from armillary.tasks.data import Population as Population
 from armillary.tasks.data import Samples as Samples
 from armillary.tasks.data import Task as Task
 from armillary.tasks.digits import Digits as Digits
@@ -14,6 +15,6 @@ from armillary.tasks.teacher import NetworkTeacher as NetworkTeacher
 from armillary.tasks.whiten import whitened as whitened
 
 __all__ = [
-    "Correlations", "Data", "Digits", "ImageFiles", "LinearTeacher", "NetworkTeacher", "Samples", "Task", "hierarchical",
+    "Correlations", "Data", "Digits", "ImageFiles", "LinearTeacher", "NetworkTeacher", "Population", "Samples", "Task", "hierarchical",
     "read_cifar10", "read_idx", "whitened",
 ]  # fmt: skip

@@ -22,14 +22,28 @@ class Samples(eqx.Module):
         return Samples(self.inputs[index], self.targets[index])
 
 
+class Population(eqx.Module):
+    """All samples there could be: what is trained on where the risk is known in closed form.
+
+    A subclass holds the teacher and gives `risk(network)`, half the mean squared error over the inputs' law unless
+    it says otherwise. It stands in the place of training or test samples; a `Loss` of squared errors hands over to
+    it, and feeds of batches refuse it.
+    """
+
+    def risk(self, network: Any) -> Float[Array, ""]:
+        """The expected loss of a network."""
+        raise NotImplementedError
+
+
 class Data(eqx.Module):
     """One draw of a task: what is trained on, what is tested on, and the truth where it is known.
 
+    `train` and `test` are `Samples` or a `Population`, `test` may be None.
     `teacher` is whatever made the targets (a matrix, a network), without the noise.
     """
 
-    train: Samples
-    test: Samples | None = None
+    train: Any
+    test: Any = None
     teacher: Any = None
 
 

@@ -2,6 +2,7 @@
 
 from armillary.theory.deep_linear import DeepLinearModes as DeepLinearModes
 from armillary.theory.deep_linear import depth_strength as depth_strength
+from armillary.theory.deep_linear import depth_time as depth_time
 from armillary.theory.deep_linear import infinitely_deep_time as infinitely_deep_time
 from armillary.theory.deep_linear import layer_strengths as layer_strengths
 from armillary.theory.deep_linear import mode_sigmoid as mode_sigmoid
@@ -21,6 +22,6 @@ from armillary.theory.theory import theory as theory
 
 __all__ = [
     "THEORIES", "Check", "DeepLinearModes", "HighDimensionalRegression", "MarchenkoPastur", "Theory",
-    "best_ridge_error", "best_stopping", "depth_strength", "final_error", "infinitely_deep_time", "layer_strengths",
+    "best_ridge_error", "best_stopping", "depth_strength", "depth_time", "final_error", "infinitely_deep_time", "layer_strengths",
     "learning_curve", "mode_sigmoid", "mode_time", "spectral_errors", "theory", "unbalanced_mode",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import ArrayLike, Float
 
 from armillary.errors import require_between
 
@@ -32,7 +32,7 @@ class MarchenkoPastur(NamedTuple):
         """The share of eigenvalues that are 0."""
         return max(0.0, 1.0 - self.ratio)
 
-    def density(self, x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    def density(self, x: Float[ArrayLike, "..."]) -> Float[np.ndarray, "..."] | float:
         """The continuous part's density."""
         require_between("the aspect ratio", self.ratio, 0.0, open_low=True)
         low, high = self.edges

@@ -19,7 +19,7 @@ from armillary.report.style import COLORS, dots, key_of_overlay, label, lines, s
 from armillary.rules import SGD, Descent, GradientFlow
 from armillary.study import Claim, Paper, Study
 from armillary.tasks import Correlations, Digits, LinearTeacher, whitened
-from armillary.theory import depth_strength, infinitely_deep_time, mode_sigmoid, mode_time
+from armillary.theory import depth_time, infinitely_deep_time, mode_sigmoid, mode_time
 
 INITIAL = {"Orthogonal": "orthogonal", "GreedyAutoencoder": "pretrained", "Gaussian": "Gaussian, variance 1/N"}
 
@@ -52,17 +52,17 @@ class DeepLinearStudy(Study):
     """Flow time of the two-layer network."""
     chain_depths: tuple[int, ...] = at_least(2, default=(2, 5, 10, 50), smoke=(2, 10), paper=(2, 3, 5, 10, 50, 200))
     """Depths (weight layers) of the single-mode networks."""
-    depths: tuple[int, ...] = at_least(2, default=(2, 4, 16, 64), smoke=(2, 4, 8), paper=(2, 4, 8, 16, 32, 64, 100))
+    depths: tuple[int, ...] = at_least(2, default=(4, 16, 64), smoke=(2, 4, 8), paper=(2, 4, 8, 16, 32, 64, 100))
     """Depths at which orthogonal and pretrained networks learn digits."""
-    gaussian_depths: tuple[int, ...] = at_least(2, default=(2, 4, 8, 16), smoke=(2, 8), paper=(2, 4, 8, 16, 32, 64, 100))
+    gaussian_depths: tuple[int, ...] = at_least(2, default=(4, 16), smoke=(2, 8), paper=(2, 4, 8, 16, 32, 64, 100))
     """Depths at which Gaussian ones do (they need many more steps)."""
     components: int = at_least(10, default=40, smoke=12)
     """Whitened principal components of the digits, and the width of the networks on them."""
     rates: tuple[float, ...] = above(0.0, default=(0.25, 0.5, 1.0, 2.0), smoke=(0.5, 1.0))
     """Learning rates, before the division by depth, from which each depth takes its best."""
-    steps: int = at_least(10, default=100, smoke=50)
+    steps: int = at_least(10, default=60, smoke=50)
     """Longest training of orthogonal and pretrained networks."""
-    gaussian_steps: int = at_least(10, default=400, smoke=100, paper=4000)
+    gaussian_steps: int = at_least(10, default=300, smoke=100, paper=4000)
     """Longest training of Gaussian networks."""
     gap: float = above(0.0, default=0.02)
     """Gap to the best linear map at which a network counts as trained."""
@@ -77,16 +77,17 @@ class DeepLinearStudy(Study):
 
     def experiments(self):
         decoupled = self._two_layers(Decoupled(self._correlations().input_output_correlation, self.strengths[0]))
+        greedy = GreedyAutoencoder(jnp.eye(self.components))
         return {
+            "depth": self._digits([Orthogonal(), greedy], self.depths, self.steps),
             "modes": Sweep(decoupled, {"strength": self.strengths}),
             "random": self._two_layers(Gaussian(self.small, per_entry=True)),
             "delay": self._chains(0.5, steps=1200, depths=self.chain_depths),
             "slow delay": self._chains(1e-3, steps=90_000, depths=[d for d in self.chain_depths if d <= 10]),
-            "depth": self._digits([Orthogonal(), GreedyAutoencoder(jnp.eye(self.components))], self.depths, self.steps),
             "gaussian depth": self._digits([Gaussian()], self.gaussian_depths, self.gaussian_steps),
+            "isometry": self._isometry(),
             "aligned": self._pretraining(aligned=True),
             "rotated": self._pretraining(aligned=False),
-            "isometry": self._isometry(),
         }
 
     def _correlations(self) -> Correlations:
@@ -114,7 +115,7 @@ class DeepLinearStudy(Study):
         digits = Digits(samples=1796, targets="onehot").draw(jax.random.key(0)).train
         task = Correlations.of(whitened(digits, self.components))
         model = DeepLinear(width=self.components, rate_by_depth=True)
-        experiment = Experiment(task, model, Descent(steps=steps), [Losses()], Evenly(min(steps, 100) + 1))
+        experiment = Experiment(task, model, Descent(steps=steps), [Losses()], Evenly(min(steps, 100) // 2 + 1))
         return Sweep(experiment, {"depth": depths, "initialisation": starts, "learning_rate": self.rates})
 
     def _pretraining(self, *, aligned: bool) -> Sweep:
@@ -136,9 +137,10 @@ class DeepLinearStudy(Study):
         return Sweep(experiment, {"initialisation": starts, "learning_rate": [r / 4 for r in self.rates]})
 
     def measure(self, name, what, seeds, key, progress):
-        # One draw of a wide Jacobian has hundreds of singular values; Gaussian depth sweeps are long.
-        few = {"isometry": 1, "gaussian depth": min(seeds, 2)}
-        return super().measure(name, what, few.get(name, seeds), key, progress)
+        # One draw of a wide Jacobian has hundreds of singular values. As many random starts as decoupled ones at
+        # all strengths: they are then runs of one compiled program.
+        seeds = {"isometry": 1, "random": len(self.strengths) * seeds}.get(name, seeds)
+        return super().measure(name, what, seeds, key, progress)
 
     def _isometry(self) -> Sweep:
         width = self.jacobian_width
@@ -194,7 +196,7 @@ class DeepLinearStudy(Study):
         grown = slow.isel(depth=-1) / slow.isel(depth=0)
         depth = int(slow.depth[-1])
         yield Claim("C3c", f"but from u0 = 0.001 the delay still grows with depth at these depths (depth {depth} over 2)",
-                    measured=grown, expected=_delay(1e-3, depth) / _delay(1e-3, 2), tolerance=0.03, relative=True, reason="a finding: depth-independence is a limit, far away for small weights")
+                    measured=grown, expected=depth * depth_time(1.9, 2.0, 1e-3, depth) / (2 * depth_time(1.9, 2.0, 1e-3, 2)), tolerance=0.03, relative=True, reason="a finding: depth-independence is a limit, far away for small weights")
 
         best = self._steps_to_gap(measured["depth"])
         deep, middle = max(self.depths), sorted(self.depths)[-2]
@@ -263,7 +265,7 @@ class DeepLinearStudy(Study):
     def _draw_depth(self, axes, measured):
         depths = np.unique(np.round(np.geomspace(2, max(self.chain_depths), 16))).astype(int)
         for i, (name, start) in enumerate((("delay", 0.5), ("slow delay", 1e-3))):
-            axes[0].plot(depths, [_delay(start, d) for d in depths], color=COLORS[i], label=f"u₀ = {start:g}")
+            axes[0].plot(depths, [d * depth_time(1.9, 2.0, start, d) for d in depths.tolist()], color=COLORS[i], label=f"u₀ = {start:g}")
             axes[0].axhline(infinitely_deep_time(1.9, 2.0, start), color=COLORS[i], linestyle=":", linewidth=1)
             found = crossing_time(measured[name].mode_strength.squeeze("mode"), 1.9) * 2e-3
             dots(axes[0], found, "depth", color=COLORS[i])
@@ -276,9 +278,9 @@ class DeepLinearStudy(Study):
             never = times.depth[times.isnull().all("seed")]
             axes[1].plot(never, np.full(len(never), self.gaussian_steps), "^", mfc="none", color=COLORS[i])
         label(axes[1], "depth (weight layers)", "steps to learn", "whitened digits", xlog=True, ylog=True)
-        for axis, ticks in zip(axes, (self.chain_depths, (*self.depths, 8)), strict=True):
+        for axis, ticks in zip(axes, (self.chain_depths, sorted({*self.depths, *self.gaussian_depths})), strict=True):
             axis.set_xticks(ticks, [str(t) for t in ticks])
-            axis.minorticks_off()
+            axis.xaxis.minorticks_off()
         axes[1].legend()
 
     def _draw_pretraining(self, axes, measured):
@@ -302,10 +304,3 @@ class DeepLinearStudy(Study):
                           density=True, label=f"g = {gain:g}")  # fmt: skip
             label(axis, "log₁₀ singular value", "density", "orthogonal" if orthogonal else "Gaussian")
         axes[1].legend(loc="upper center")
-
-
-def _delay(u0: float, depth: int) -> float:
-    """Depth times the time from u0 to 1.9 of a mode with s = 2."""
-    time = np.linspace(0, 1.2 * float(infinitely_deep_time(1.9, 2.0, u0)) + 3, 4000)
-    strength = depth_strength(time / depth, 2.0, u0, depth)[:, 0]
-    return float(crossing_time(xr.DataArray(strength, coords={"time": time}, dims="time"), 1.9))

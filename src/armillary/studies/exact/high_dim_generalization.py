@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -42,7 +43,7 @@ class ComplexityBounds(Probe):
     """
 
     def __call__(self, now):
-        features = jnp.stack([now.network.features(x) for x in now.data.train.inputs])
+        features = jax.vmap(now.network.features)(now.data.train.inputs)
         count, width = features.shape
         size = jnp.sqrt(jnp.mean(jnp.sum(features**2, axis=1)) / count)
         eigenvalues = jnp.linalg.svd(features, compute_uv=False) ** 2
