@@ -1,7 +1,5 @@
 """`python -m armillary`."""
 
-import sys
+from armillary.cli import command
 
-from armillary.cli import main
-
-sys.exit(main())
+command()

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -58,6 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = "set ARMILLARY_DEBUG=1 for the traceback, and please report it"
         print(f"armillary: internal error: {type(error).__name__}: {first} ({hint})", file=sys.stderr)
         return 3
+
+
+def command() -> None:
+    """The program `armillary`. It ends at once: taking JAX apart in order takes half a second, and all is written."""
+    status = main()
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -130,7 +130,7 @@ def hand_over(members: Members, template: Any, carry: Any, stage: int, width: in
 
 def programs(members: Members, width: int, looks: int, *, discrete: bool) -> tuple[Bound, Bound]:
     """What advances and what looks at these members: the latter well optimised where `looks` times is much."""
-    zero = jnp.zeros((), jnp.int32) if discrete else jnp.zeros(())
+    zero = jax.device_put(np.zeros((), np.int32 if discrete else jnp.result_type(float)))
     move = advance.bind(members.drawn, members.keys, members.state, members.diverged, zero, zero, width)
     seen = bytes_of((members.drawn.own, members.state)) + members.keys.size * bytes_of(members.drawn.shared)
     look = observe if looks * seen > MUCH_TO_SEE else observe_fast

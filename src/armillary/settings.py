@@ -4,6 +4,10 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
 
 def derived(**kwargs: Any) -> Any:
@@ -25,3 +29,8 @@ def rebuilt(node: Any, **changes: Any) -> Any:
     """`node` made anew with some of its fields changed, so that its own checks speak."""
     fields = {**given(node), **changes}
     return fields if isinstance(node, dict) else type(node)(**fields)
+
+
+def floats(values: ArrayLike) -> Float[Array, "..."]:
+    """`values` as a JAX array of the current float type: by a copy, where `jnp.asarray` may compile a conversion."""
+    return jax.device_put(np.asarray(values, np.dtype(jnp.result_type(float))))

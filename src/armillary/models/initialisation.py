@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from armillary.errors import InvalidValue, require_between, unknown
-from armillary.settings import derived
+from armillary.settings import derived, floats
 
 Stacks = tuple[Float[Array, "_layer _output _input"], ...]
 """Weights of a chain: its first layer, its hidden layers, its last one (as many of these as there are layers)."""
@@ -45,8 +45,7 @@ def drawn_alike(draw: Callable[[PRNGKeyArray, int, int], Array], key: PRNGKeyArr
 def singular_frames(target: ArrayLike) -> tuple[Float[Array, "output mode"], Float[Array, "input mode"]]:
     """Left and right singular vectors of a matrix as columns, strongest mode first."""
     u, _, vt = np.linalg.svd(np.asarray(target, dtype=float), full_matrices=False)
-    kept = jnp.asarray(target).dtype
-    return jnp.asarray(u, kept), jnp.asarray(vt.T, kept)
+    return floats(u), floats(vt.T)
 
 
 class Gaussian(eqx.Module):
@@ -94,7 +93,7 @@ class Decoupled(eqx.Module):
     def __init__(self, target: ArrayLike, strength: float = 1e-3, imbalance: float = 1.0):
         require_between("the initial mode strength", strength, 0.0, open_low=True)
         require_between("imbalance", imbalance, 0.0, open_low=True)
-        self.target, self.strength, self.imbalance = jnp.asarray(target), strength, imbalance
+        self.target, self.strength, self.imbalance = floats(target), strength, imbalance
         self.frames = singular_frames(target)
 
     def __call__(self, key: PRNGKeyArray, sizes: tuple[int, ...]) -> Stacks:
@@ -136,9 +135,9 @@ class GreedyAutoencoder(eqx.Module):
         require_between("the read-out's scale", scale, 0.0)
         if readout not in ("orthogonal", "gaussian"):
             raise unknown("readout", readout, ("orthogonal", "gaussian"))
-        self.input_correlation, self.scale, self.readout = jnp.asarray(input_correlation), scale, readout
+        self.input_correlation, self.scale, self.readout = floats(input_correlation), scale, readout
         _, vectors = np.linalg.eigh(np.asarray(input_correlation, dtype=float))  # ascending
-        self.principal = jnp.asarray(vectors[:, ::-1].T, self.input_correlation.dtype)
+        self.principal = floats(vectors[:, ::-1].T)
 
     def __call__(self, key: PRNGKeyArray, sizes: tuple[int, ...]) -> Stacks:
         key_readout, key_hidden = jax.random.split(key)

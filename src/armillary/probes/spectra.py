@@ -12,7 +12,7 @@ from armillary.probes.losses import data_of
 from armillary.probes.probe import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
-from armillary.settings import derived
+from armillary.settings import derived, floats
 
 
 class SingularValues(Probe):
@@ -44,7 +44,7 @@ class ModeStrength(Probe):
     frames: tuple[Float[Array, "output mode"], Float[Array, "input mode"]] = derived()
 
     def __init__(self, target: ArrayLike):
-        self.target = jnp.asarray(target)
+        self.target = floats(target)
         self.frames = singular_frames(target)
 
     def __call__(self, now: Snapshot) -> Observation:

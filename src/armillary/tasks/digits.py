@@ -1,6 +1,7 @@
 """scikit-learn's handwritten digits, the first real data set."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import equinox as eqx
@@ -65,7 +66,8 @@ class Digits(Task):
         self.samples, self.targets, self.label_noise = samples, targets, label_noise
         self.standardise, self.reshuffle = standardise, reshuffle
         images, labels = _digits()  # laid out once, so that the members of a run share one copy
-        self.clean = self._split(jnp.asarray(images), jnp.asarray(labels), samples)
+        images = self._scaled(images.astype(np.dtype(jnp.result_type(float))))
+        self.clean = self._split(images, labels, jax.device_put)
 
     @property
     def inputs(self) -> int:
@@ -81,7 +83,8 @@ class Digits(Task):
         if self.reshuffle:
             images, labels = _digits()
             order = jax.random.permutation(key_order, len(labels))
-            clean = self._split(jnp.asarray(images)[order], jnp.asarray(labels)[order], self.samples)
+            images = self._scaled(jnp.asarray(images, jnp.result_type(float))[order])
+            clean = self._split(images, jnp.asarray(labels)[order], lambda array: array)
         assert clean.test is not None
         labels = clean.train.targets
         wrong = jax.random.uniform(key_flip, labels.shape) < self.label_noise
@@ -89,12 +92,15 @@ class Digits(Task):
         train = Samples(clean.train.inputs, self._encode(labels))
         return Data(train, Samples(clean.test.inputs, self._encode(clean.test.targets)))
 
-    def _split(self, images: Array, labels: Array, count: int) -> Data:
-        images = images.astype(jnp.result_type(float))
-        if self.standardise:
-            images = images - images[:count].mean(axis=0)
-            images = images / jnp.sqrt(jnp.mean(images[:count] ** 2))
-        return Data(Samples(images[:count], labels[:count]), Samples(images[count:], labels[count:]))
+    def _scaled(self, images: Any) -> Any:
+        if not self.standardise:
+            return images
+        images = images - images[: self.samples].mean(axis=0)
+        return images / (images[: self.samples] ** 2).mean() ** 0.5
+
+    def _split(self, images: Any, labels: Any, laid_out: Callable[[Any], Array]) -> Data:
+        first, others = ((images[at], labels[at]) for at in (slice(self.samples), slice(self.samples, None)))
+        return Data(Samples(*map(laid_out, first)), Samples(*map(laid_out, others)))
 
     def _encode(self, labels: Array) -> Array:
         match self.targets:

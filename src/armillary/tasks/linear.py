@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from armillary.errors import InvalidValue, require_between
-from armillary.settings import derived
+from armillary.settings import derived, floats
 from armillary.tasks.data import Data, Samples, Task
 
 
@@ -97,16 +97,15 @@ class Correlations(Task):
     samples: Samples = derived()
 
     def __init__(self, input_correlation: ArrayLike, input_output_correlation: ArrayLike):
-        self.input_correlation = jnp.asarray(input_correlation)
-        self.input_output_correlation = jnp.asarray(input_output_correlation)
+        self.input_correlation = floats(input_correlation)
+        self.input_output_correlation = floats(input_output_correlation)
         inputs, cross = (np.asarray(c, dtype=float) for c in (input_correlation, input_output_correlation))
         self._check(inputs, cross)
         solution = np.linalg.solve(inputs, cross.T).T
         # The Cholesky factor's rows are inputs with the right correlation; the optimum gives their targets.
         rows = np.sqrt(len(inputs)) * np.linalg.cholesky(inputs).T
-        kept = self.input_correlation.dtype
-        self.solution = jnp.asarray(solution, kept)
-        self.samples = Samples(jnp.asarray(rows, kept), jnp.asarray(rows @ solution.T, kept))
+        self.solution = floats(solution)
+        self.samples = Samples(floats(rows), floats(rows @ solution.T))
 
     @staticmethod
     def _check(inputs: np.ndarray, cross: np.ndarray) -> None:
@@ -125,11 +124,10 @@ class Correlations(Task):
     @classmethod
     def of(cls, samples: Samples) -> "Correlations":
         """The correlations of real `samples` (class numbers become one-hot vectors)."""
-        targets = samples.targets
-        if jnp.issubdtype(targets.dtype, jnp.integer):
-            targets = jax.nn.one_hot(targets, int(targets.max()) + 1)
-        count = samples.count
-        return cls(samples.inputs.T @ samples.inputs / count, targets.T @ samples.inputs / count)
+        inputs, targets = np.asarray(samples.inputs), np.asarray(samples.targets)
+        if np.issubdtype(targets.dtype, np.integer):
+            targets = np.eye(targets.max() + 1)[targets]
+        return cls(inputs.T @ inputs / len(inputs), targets.T @ inputs / len(inputs))
 
     @property
     def inputs(self) -> int:

@@ -1,9 +1,9 @@
 """Whitening: principal components scaled to unit variance."""
 
-import jax.numpy as jnp
 import numpy as np
 
 from armillary.errors import require_between
+from armillary.settings import floats
 from armillary.tasks.data import Samples
 
 
@@ -13,6 +13,7 @@ def whitened(samples: Samples, components: int) -> Samples:
     The inputs' correlation is then the identity. Raises `InvalidValue` for more components than the inputs have
     directions of non-zero variance.
 
+    >>> import jax.numpy as jnp
     >>> rng = np.random.default_rng(0)
     >>> white = whitened(Samples(jnp.asarray(rng.normal(size=(50, 4))), jnp.zeros((50, 1))), 2)
     >>> np.allclose(white.inputs.T @ white.inputs / 50, np.eye(2), atol=1e-5)
@@ -22,4 +23,4 @@ def whitened(samples: Samples, components: int) -> Samples:
     u, s, _ = np.linalg.svd(inputs - inputs.mean(axis=0), full_matrices=False)
     rank = int((s > s[0] * 1e-6).sum())
     require_between("the number of components", components, 1, rank, note="directions in which the inputs vary")
-    return Samples(jnp.asarray(u[:, :components] * np.sqrt(samples.count), samples.inputs.dtype), samples.targets)
+    return Samples(floats(u[:, :components] * np.sqrt(samples.count)), samples.targets)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
-from scipy.optimize import minimize_scalar
 
 from armillary.experiment import Experiment
 from armillary.models import DeepLinear, Gaussian
@@ -61,6 +60,8 @@ def final_error(ratio: float, excess: float, noise: float = 1.0) -> float:
 
 def best_stopping(ratio: float, excess: float, noise: float = 1.0) -> tuple[float, float]:
     """The time that minimises the test error, and that error (a one-dimensional search in log time)."""
+    from scipy.optimize import minimize_scalar  # loads slowly
+
     error = lambda log_time: learning_curve(np.exp([log_time]), ratio, excess, noise)[0][0]
     grid = np.linspace(np.log(1e-3), np.log(1e5), 60)
     start = grid[int(np.argmin([error(x) for x in grid]))]

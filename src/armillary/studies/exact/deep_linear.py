@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -50,7 +48,7 @@ class DeepLinearStudy(Study):
     """Standard deviation of the small random weights."""
     until: float = above(0.0, default=15.0)
     """Flow time of the two-layer network."""
-    chain_depths: tuple[int, ...] = at_least(2, default=(2, 5, 10, 50), smoke=(2, 10), paper=(2, 3, 5, 10, 50, 200))
+    chain_depths: tuple[int, ...] = at_least(2, default=(2, 10, 50), smoke=(2, 10), paper=(2, 3, 5, 10, 50, 200))
     """Depths (weight layers) of the single-mode networks."""
     depths: tuple[int, ...] = at_least(2, default=(4, 16, 64), smoke=(2, 4, 8), paper=(2, 4, 8, 16, 32, 64, 100))
     """Depths at which orthogonal and pretrained networks learn digits."""
@@ -58,7 +56,7 @@ class DeepLinearStudy(Study):
     """Depths at which Gaussian ones do (they need many more steps)."""
     components: int = at_least(10, default=40, smoke=12)
     """Whitened principal components of the digits, and the width of the networks on them."""
-    rates: tuple[float, ...] = above(0.0, default=(0.25, 0.5, 1.0, 2.0), smoke=(0.5, 1.0))
+    rates: tuple[float, ...] = above(0.0, default=(1.0, 2.0, 4.0), smoke=(0.5, 1.0))
     """Learning rates, before the division by depth, from which each depth takes its best."""
     steps: int = at_least(10, default=60, smoke=50)
     """Longest training of orthogonal and pretrained networks."""
@@ -77,7 +75,7 @@ class DeepLinearStudy(Study):
 
     def experiments(self):
         decoupled = self._two_layers(Decoupled(self._correlations().input_output_correlation, self.strengths[0]))
-        greedy = GreedyAutoencoder(jnp.eye(self.components))
+        greedy = GreedyAutoencoder(np.eye(self.components))
         return {
             "depth": self._digits([Orthogonal(), greedy], self.depths, self.steps),
             "modes": Sweep(decoupled, {"strength": self.strengths}),
@@ -93,7 +91,7 @@ class DeepLinearStudy(Study):
     def _correlations(self) -> Correlations:
         target = np.zeros((self.inputs, self.inputs))
         np.fill_diagonal(target, np.resize([*self.modes, *[0.0] * self.inputs], self.inputs))
-        return Correlations(jnp.eye(self.inputs), jnp.asarray(target))
+        return Correlations(np.eye(self.inputs), target)
 
     def _two_layers(self, initialisation) -> Experiment:
         task = self._correlations()
@@ -104,15 +102,15 @@ class DeepLinearStudy(Study):
 
     def _chains(self, strength: float, steps: int, depths) -> Sweep:
         """Networks one neuron wide: a single mode of strength 2, rate 2e-3 / depth."""
-        task = Correlations(jnp.eye(1), jnp.full((1, 1), 2.0))
-        model = DeepLinear(width=1, initialisation=Decoupled(jnp.ones((1, 1)), strength), rate_by_depth=True)
+        task = Correlations(np.eye(1), np.full((1, 1), 2.0))
+        model = DeepLinear(width=1, initialisation=Decoupled(np.ones((1, 1)), strength), rate_by_depth=True)
         rule = Descent(SGD(2e-3), steps=steps)
-        probes = [ModeStrength(jnp.ones((1, 1)))]
+        probes = [ModeStrength(np.ones((1, 1)))]
         clock = LogSpaced(201)
         return Sweep(Experiment(task, model, rule, probes, clock, precision="float64"), {"depth": depths})
 
     def _digits(self, starts, depths, steps: int) -> Sweep:
-        digits = Digits(samples=1796, targets="onehot").draw(jax.random.key(0)).train
+        digits = Digits(samples=1796).clean.train
         task = Correlations.of(whitened(digits, self.components))
         model = DeepLinear(width=self.components, rate_by_depth=True)
         experiment = Experiment(task, model, Descent(steps=steps), [Losses()], Evenly(min(steps, 100) // 2 + 1))
@@ -129,17 +127,18 @@ class DeepLinearStudy(Study):
         directions = (principal if aligned else random)[:, :outputs]
         teacher = np.linalg.qr(draw.normal(size=(outputs, outputs)))[0] @ directions.T
         teacher /= np.sqrt(np.trace(teacher @ covariance @ teacher.T))  # targets of unit power either way
-        task = Correlations(jnp.asarray(covariance), jnp.asarray(teacher @ covariance))
+        task = Correlations(covariance, teacher @ covariance)
         model = DeepLinear(depth=depth, width=self.bottleneck, rate_by_depth=True)
         rule = Descent(steps=2 * self.gaussian_steps)
-        experiment = Experiment(task, model, rule, [Losses()], Evenly(101))
+        experiment = Experiment(task, model, rule, [Losses()], Evenly(61))
         starts = [GreedyAutoencoder(task.input_correlation, readout="gaussian"), Gaussian()]
         return Sweep(experiment, {"initialisation": starts, "learning_rate": [r / 4 for r in self.rates]})
 
     def measure(self, name, what, seeds, key, progress):
         # One draw of a wide Jacobian has hundreds of singular values. As many random starts as decoupled ones at
         # all strengths: they are then runs of one compiled program.
-        seeds = {"isometry": 1, "random": len(self.strengths) * seeds}.get(name, seeds)
+        many = {"isometry": 1, "random": len(self.strengths) * seeds, "aligned": 4 * seeds, "rotated": 4 * seeds}
+        seeds = many.get(name, seeds)
         return super().measure(name, what, seeds, key, progress)
 
     def _isometry(self) -> Sweep:
