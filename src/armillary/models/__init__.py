@@ -22,9 +22,32 @@ from armillary.models.model import parameters as parameters
 from armillary.models.parametrisation import PARAMETRISATIONS as PARAMETRISATIONS
 from armillary.models.parametrisation import Scales as Scales
 from armillary.models.parametrisation import scales as scales
+from armillary.models.patch_network import PatchModel as PatchModel
+from armillary.models.patch_network import PatchNetwork as PatchNetwork
 
 __all__ = [
-    "ACTIVATIONS", "MLP", "PARAMETRISATIONS", "Decoupled", "DeepLinear", "Dense", "FeatureNetwork", "Gaussian",
-    "GreedyAutoencoder", "LinearChain", "MLPNetwork", "Model", "Orthogonal", "RandomFeatures", "Scales",
-    "activation", "end_to_end", "haar_orthogonal", "learning_rate_scales", "matrices", "parameters", "scales",
+    "ACTIVATIONS",
+    "MLP",
+    "PARAMETRISATIONS",
+    "Decoupled",
+    "DeepLinear",
+    "Dense",
+    "FeatureNetwork",
+    "Gaussian",
+    "GreedyAutoencoder",
+    "LinearChain",
+    "MLPNetwork",
+    "Model",
+    "Orthogonal",
+    "PatchModel",
+    "PatchNetwork",
+    "RandomFeatures",
+    "Scales",
+    "activation",
+    "end_to_end",
+    "haar_orthogonal",
+    "learning_rate_scales",
+    "matrices",
+    "parameters",
+    "scales",
 ]  # fmt: skip

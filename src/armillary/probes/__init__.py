@@ -2,6 +2,7 @@
 
 from armillary.probes.losses import Accuracy as Accuracy
 from armillary.probes.losses import Losses as Losses
+from armillary.probes.patches import PatchFeatures as PatchFeatures
 from armillary.probes.probe import Probe as Probe
 from armillary.probes.probe import probe as probe
 from armillary.probes.regression import FrozenSubspace as FrozenSubspace
@@ -15,6 +16,18 @@ from armillary.probes.weights import UpdateCosine as UpdateCosine
 from armillary.probes.weights import WeightNorm as WeightNorm
 
 __all__ = [
-    "Accuracy", "Balancedness", "DistanceFromInitialisation", "FrozenSubspace", "JacobianSpectrum", "Losses", "ModeStrength", "Probe",
-    "RegressionErrors", "SingularValues", "UpdateCosine", "WeightNorm", "probe",
+    "Accuracy",
+    "Balancedness",
+    "DistanceFromInitialisation",
+    "FrozenSubspace",
+    "JacobianSpectrum",
+    "Losses",
+    "ModeStrength",
+    "PatchFeatures",
+    "Probe",
+    "RegressionErrors",
+    "SingularValues",
+    "UpdateCosine",
+    "WeightNorm",
+    "probe",
 ]  # fmt: skip

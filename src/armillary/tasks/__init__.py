@@ -11,10 +11,23 @@ from armillary.tasks.files import read_idx as read_idx
 from armillary.tasks.hierarchical import hierarchical as hierarchical
 from armillary.tasks.linear import Correlations as Correlations
 from armillary.tasks.linear import LinearTeacher as LinearTeacher
+from armillary.tasks.patches import FeaturePatches as FeaturePatches
 from armillary.tasks.teacher import NetworkTeacher as NetworkTeacher
 from armillary.tasks.whiten import whitened as whitened
 
 __all__ = [
-    "Correlations", "Data", "Digits", "ImageFiles", "LinearTeacher", "NetworkTeacher", "Population", "Samples", "Task", "hierarchical",
-    "read_cifar10", "read_idx", "whitened",
+    "Correlations",
+    "Data",
+    "Digits",
+    "FeaturePatches",
+    "ImageFiles",
+    "LinearTeacher",
+    "NetworkTeacher",
+    "Population",
+    "Samples",
+    "Task",
+    "hierarchical",
+    "read_cifar10",
+    "read_idx",
+    "whitened",
 ]  # fmt: skip
