@@ -92,3 +92,13 @@ def test_broad_distinctions_are_learned_first():
 def test_a_tree_has_levels_and_branches(levels, branching, says):
     with pytest.raises(arm.ArmillaryError, match=says):
         hierarchical(levels, branching)
+
+
+def test_digits_are_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    ours = arm.tasks.Digits(samples=1000, standardise=False).clean
+    order = np.random.default_rng(0).permutation(len(labels))
+    np.testing.assert_array_equal(ours.train.inputs, images[order[:1000]].astype(np.float32) / 16)
+    np.testing.assert_array_equal(ours.test.targets, labels[order[1000:]])

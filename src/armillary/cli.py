@@ -1,6 +1,7 @@
 """The command line: `armillary list | show | run`. Heavy imports wait until a study runs."""
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -38,6 +39,7 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 (strict, a claim fails), 2 (bad input)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    gc.set_threshold(50_000, 50, 100)  # imports and tracing make objects that stay; looking through them takes seconds
     os.environ.setdefault("NPROC", str(2 * (os.cpu_count() or 1) + 2))  # members run side by side, see `compiled`
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would wait for each other, spinning
     os.environ.setdefault("EQX_ON_ERROR", "nan")  # a failed check inside a program shows as a diverged member

@@ -1,7 +1,6 @@
 """Running a study for a person: progress, verdict table, files and where they are."""
 
 import dataclasses
-import gc
 import json
 import os
 import shlex
@@ -29,7 +28,6 @@ MARKS = {
 def run_and_report(study: Study, options: Any, name: str) -> int:
     """Run, write the results, print the verdicts; the exit status."""
     begun = time.perf_counter()
-    gc.set_threshold(50_000, 50, 100)  # tracing makes many objects that stay; looking through them takes seconds
     cache_compilations()
     slug = Path(name).stem.replace("_", "-").lower() if name.endswith(".py") else name
     settings = {**dataclasses.asdict(study), "seeds": options.seeds, "key": options.key}
