@@ -4,6 +4,8 @@ from armillary.models.activations import ACTIVATIONS as ACTIVATIONS
 from armillary.models.activations import activation as activation
 from armillary.models.deep_linear import DeepLinear as DeepLinear
 from armillary.models.deep_linear import LinearChain as LinearChain
+from armillary.models.diagonal import DiagonalLinear as DiagonalLinear
+from armillary.models.diagonal import DiagonalNetwork as DiagonalNetwork
 from armillary.models.features import FeatureNetwork as FeatureNetwork
 from armillary.models.features import RandomFeatures as RandomFeatures
 from armillary.models.initialisation import Decoupled as Decoupled
@@ -32,6 +34,8 @@ __all__ = [
     "Decoupled",
     "DeepLinear",
     "Dense",
+    "DiagonalLinear",
+    "DiagonalNetwork",
     "FeatureNetwork",
     "Gaussian",
     "GreedyAutoencoder",

@@ -1,5 +1,11 @@
 """Instruments: pure functions of a snapshot, on a network inside `simulate` or on a user's own."""
 
+from armillary.probes.conserved import ConservedQuantities as ConservedQuantities
+from armillary.probes.conserved import SaddleCoordinates as SaddleCoordinates
+from armillary.probes.conserved import Stationarity as Stationarity
+from armillary.probes.diagonal import Coefficients as Coefficients
+from armillary.probes.diagonal import KernelDistance as KernelDistance
+from armillary.probes.diagonal import SolutionNorms as SolutionNorms
 from armillary.probes.losses import Accuracy as Accuracy
 from armillary.probes.losses import Losses as Losses
 from armillary.probes.patches import PatchFeatures as PatchFeatures
@@ -18,15 +24,21 @@ from armillary.probes.weights import WeightNorm as WeightNorm
 __all__ = [
     "Accuracy",
     "Balancedness",
+    "Coefficients",
+    "ConservedQuantities",
     "DistanceFromInitialisation",
     "FrozenSubspace",
     "JacobianSpectrum",
+    "KernelDistance",
     "Losses",
     "ModeStrength",
     "PatchFeatures",
     "Probe",
     "RegressionErrors",
+    "SaddleCoordinates",
     "SingularValues",
+    "SolutionNorms",
+    "Stationarity",
     "UpdateCosine",
     "WeightNorm",
     "probe",

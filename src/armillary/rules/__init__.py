@@ -1,6 +1,11 @@
 """How a network learns: descent in steps, or gradient flow."""
 
 from armillary.rules.descent import Descent as Descent
+from armillary.rules.disturbed_flow import Constant as Constant
+from armillary.rules.disturbed_flow import DisturbedFlow as DisturbedFlow
+from armillary.rules.disturbed_flow import Opposing as Opposing
+from armillary.rules.disturbed_flow import Sinusoidal as Sinusoidal
+from armillary.rules.disturbed_flow import Trapping as Trapping
 from armillary.rules.feeds import FullBatch as FullBatch
 from armillary.rules.feeds import MiniBatch as MiniBatch
 from armillary.rules.feeds import Online as Online
@@ -13,6 +18,20 @@ from armillary.rules.optimisers import Adam as Adam
 from armillary.rules.optimisers import Optax as Optax
 
 __all__ = [
-    "LOSSES", "SGD", "Adam", "Descent", "FullBatch", "GradientFlow", "LinearFlow", "Loss", "MiniBatch", "Online",
+    "LOSSES",
+    "SGD",
+    "Adam",
+    "Constant",
+    "Descent",
+    "DisturbedFlow",
+    "FullBatch",
+    "GradientFlow",
+    "LinearFlow",
+    "Loss",
+    "MiniBatch",
+    "Online",
+    "Opposing",
     "Optax",
+    "Sinusoidal",
+    "Trapping",
 ]  # fmt: skip

@@ -43,7 +43,7 @@ class GradientFlow(eqx.Module):
 
     def process(self, task: Task, data: Data, network: PyTree, probes: tuple) -> "FlowingNetwork":
         """What runs."""
-        _refuse_update_probes(probes)
+        refuse_update_probes(probes)
         begin = self.until * 1e-4
         return FlowingNetwork(task, data, network, self.loss, begin, self.tolerance, self.max_steps, probes)
 
@@ -53,6 +53,36 @@ class FlowState(eqx.Module):
 
     network: PyTree
     step_size: Float[Array, ""]
+
+
+def flowed(
+    velocity: Callable[[Any, PyTree], PyTree],
+    state: FlowState,
+    start: Array,
+    stop: Array,
+    tolerance: float,
+    max_steps: int,
+) -> FlowState:
+    """The network after d(weights)/dt = velocity(time, weights) from `start` to `stop`; nan where the solver gave up."""
+    trained, frozen = eqx.partition(state.network, eqx.is_inexact_array)
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, weights, args: velocity(t, weights)),
+        diffrax.Tsit5(),
+        t0=start,
+        t1=stop,
+        dt0=jnp.minimum(state.step_size, stop - start),
+        y0=trained,
+        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance * 1e-3, pcoeff=0.3, icoeff=0.3),
+        saveat=diffrax.SaveAt(t1=True),
+        max_steps=max_steps,
+        adjoint=diffrax.DirectAdjoint(),
+        throw=False,
+    )
+    assert solution.ys is not None
+    finished = solution.result == diffrax.RESULTS.successful
+    # What the solver could not reach is not a number, rather than the last point it got to.
+    weights = jax.tree.map(lambda w: jnp.where(finished, w[0], jnp.nan), solution.ys)
+    return FlowState(eqx.combine(weights, frozen), (stop - start) / jnp.maximum(solution.stats["num_steps"], 1))
 
 
 class FlowingNetwork(Flow):
@@ -73,33 +103,14 @@ class FlowingNetwork(Flow):
     def advance(
         self, state: FlowState, key: PRNGKeyArray, start: Array, stop: Array, diverged: Array
     ) -> tuple[FlowState, Array]:
-        trained, frozen = eqx.partition(state.network, eqx.is_inexact_array)
+        _, frozen = eqx.partition(state.network, eqx.is_inexact_array)
         rates = learning_rate_scales(state.network, adaptive=False)
 
-        def velocity(t, weights, args):
+        def velocity(t: Any, weights: PyTree) -> PyTree:
             gradient = eqx.filter_grad(self.loss)(eqx.combine(weights, frozen), self.data.train)
             return jax.tree.map(lambda g, rate: -rate * g, gradient, rates)
 
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(velocity),
-            diffrax.Tsit5(),
-            t0=start,
-            t1=stop,
-            dt0=jnp.minimum(state.step_size, stop - start),
-            y0=trained,
-            stepsize_controller=diffrax.PIDController(
-                rtol=self.tolerance, atol=self.tolerance * 1e-3, pcoeff=0.3, icoeff=0.3
-            ),
-            saveat=diffrax.SaveAt(t1=True),
-            max_steps=self.max_steps,
-            adjoint=diffrax.DirectAdjoint(),
-            throw=False,
-        )
-        assert solution.ys is not None
-        finished = solution.result == diffrax.RESULTS.successful
-        # What the solver could not reach is not a number, rather than the last point it got to.
-        weights = jax.tree.map(lambda w: jnp.where(finished, w[0], jnp.nan), solution.ys)
-        after = FlowState(eqx.combine(weights, frozen), (stop - start) / jnp.maximum(solution.stats["num_steps"], 1))
+        after = flowed(velocity, state, start, stop, self.tolerance, self.max_steps)
         failed = (diverged < 0) & ~self.is_healthy(after)
         return after, jnp.where(failed, stop.astype(diverged.dtype), diverged)
 
@@ -135,7 +146,7 @@ class LinearFlow(eqx.Module):
 
     def process(self, task: Task, data: Data, network: PyTree, probes: tuple) -> "LinearReadout":
         """What runs."""
-        _refuse_update_probes(probes)
+        refuse_update_probes(probes)
         train = data.train
         features = jax.vmap(getattr(network, "features", lambda x: x))(train.inputs)
         u, s, vt = jnp.linalg.svd(features, full_matrices=False)
@@ -190,7 +201,8 @@ def _readout(network: PyTree) -> tuple[Callable[[Any], Array], Array]:
     )
 
 
-def _refuse_update_probes(probes: tuple) -> None:
+def refuse_update_probes(probes: tuple) -> None:
+    """Raise where a probe wants updates, which a flow does not have."""
     for probe in probes:
         if getattr(probe, "needs_update", False):
             raise InvalidValue(f"{type(probe).__name__} needs updates, and a gradient flow has none; use Descent")

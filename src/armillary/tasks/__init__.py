@@ -12,6 +12,7 @@ from armillary.tasks.hierarchical import hierarchical as hierarchical
 from armillary.tasks.linear import Correlations as Correlations
 from armillary.tasks.linear import LinearTeacher as LinearTeacher
 from armillary.tasks.patches import FeaturePatches as FeaturePatches
+from armillary.tasks.sparse import SparseRegression as SparseRegression
 from armillary.tasks.teacher import NetworkTeacher as NetworkTeacher
 from armillary.tasks.whiten import whitened as whitened
 
@@ -25,6 +26,7 @@ __all__ = [
     "NetworkTeacher",
     "Population",
     "Samples",
+    "SparseRegression",
     "Task",
     "hierarchical",
     "read_cifar10",

@@ -8,6 +8,18 @@ from armillary.theory.deep_linear import layer_strengths as layer_strengths
 from armillary.theory.deep_linear import mode_sigmoid as mode_sigmoid
 from armillary.theory.deep_linear import mode_time as mode_time
 from armillary.theory.deep_linear import unbalanced_mode as unbalanced_mode
+from armillary.theory.implicit_bias import DiagonalMirrorFlow as DiagonalMirrorFlow
+from armillary.theory.implicit_bias import least_penalty as least_penalty
+from armillary.theory.implicit_bias import minimum_l1 as minimum_l1
+from armillary.theory.implicit_bias import minimum_l2 as minimum_l2
+from armillary.theory.implicit_bias import mirror_flow as mirror_flow
+from armillary.theory.implicit_bias import penalty as penalty
+from armillary.theory.input_to_state import DisturbedScalarFlow as DisturbedScalarFlow
+from armillary.theory.input_to_state import Equilibrium as Equilibrium
+from armillary.theory.input_to_state import critical_amplitude as critical_amplitude
+from armillary.theory.input_to_state import equilibria as equilibria
+from armillary.theory.input_to_state import error_bound as error_bound
+from armillary.theory.input_to_state import saddle_flow as saddle_flow
 from armillary.theory.linear_regression import HighDimensionalRegression as HighDimensionalRegression
 from armillary.theory.linear_regression import best_ridge_error as best_ridge_error
 from armillary.theory.linear_regression import best_stopping as best_stopping
@@ -27,22 +39,34 @@ __all__ = [
     "THEORIES",
     "Check",
     "DeepLinearModes",
+    "DiagonalMirrorFlow",
+    "DisturbedScalarFlow",
+    "Equilibrium",
     "HighDimensionalRegression",
     "MarchenkoPastur",
     "Theory",
     "best_ridge_error",
     "best_stopping",
+    "critical_amplitude",
     "critical_learning_rate",
     "depth_strength",
     "depth_time",
+    "equilibria",
+    "error_bound",
     "final_error",
     "final_weak_share",
     "infinitely_deep_time",
     "layer_strengths",
     "learning_curve",
+    "least_penalty",
+    "minimum_l1",
+    "minimum_l2",
+    "mirror_flow",
     "mode_sigmoid",
     "mode_time",
     "oscillating_growth",
+    "penalty",
+    "saddle_flow",
     "spectral_errors",
     "theory",
     "unbalanced_mode",
