@@ -6,6 +6,11 @@ from armillary.models.deep_linear import DeepLinear as DeepLinear
 from armillary.models.deep_linear import LinearChain as LinearChain
 from armillary.models.diagonal import DiagonalLinear as DiagonalLinear
 from armillary.models.diagonal import DiagonalNetwork as DiagonalNetwork
+from armillary.models.factorised import AsymmetricFactors as AsymmetricFactors
+from armillary.models.factorised import AsymmetricProduct as AsymmetricProduct
+from armillary.models.factorised import SymmetricFactors as SymmetricFactors
+from armillary.models.factorised import SymmetricProduct as SymmetricProduct
+from armillary.models.factorised import rebalanced as rebalanced
 from armillary.models.features import FeatureNetwork as FeatureNetwork
 from armillary.models.features import RandomFeatures as RandomFeatures
 from armillary.models.initialisation import Decoupled as Decoupled
@@ -31,6 +36,8 @@ __all__ = [
     "ACTIVATIONS",
     "MLP",
     "PARAMETRISATIONS",
+    "AsymmetricFactors",
+    "AsymmetricProduct",
     "Decoupled",
     "DeepLinear",
     "Dense",
@@ -47,11 +54,14 @@ __all__ = [
     "PatchNetwork",
     "RandomFeatures",
     "Scales",
+    "SymmetricFactors",
+    "SymmetricProduct",
     "activation",
     "end_to_end",
     "haar_orthogonal",
     "learning_rate_scales",
     "matrices",
     "parameters",
+    "rebalanced",
     "scales",
 ]  # fmt: skip

@@ -8,6 +8,11 @@ from armillary.probes.diagonal import KernelDistance as KernelDistance
 from armillary.probes.diagonal import SolutionNorms as SolutionNorms
 from armillary.probes.losses import Accuracy as Accuracy
 from armillary.probes.losses import Losses as Losses
+from armillary.probes.matrix_recovery import FactorBalance as FactorBalance
+from armillary.probes.matrix_recovery import MatrixRecovery as MatrixRecovery
+from armillary.probes.matrix_recovery import MatrixSpectrum as MatrixSpectrum
+from armillary.probes.matrix_recovery import PrincipalCosines as PrincipalCosines
+from armillary.probes.matrix_recovery import Surplus as Surplus
 from armillary.probes.patches import PatchFeatures as PatchFeatures
 from armillary.probes.probe import Probe as Probe
 from armillary.probes.probe import probe as probe
@@ -27,18 +32,23 @@ __all__ = [
     "Coefficients",
     "ConservedQuantities",
     "DistanceFromInitialisation",
+    "FactorBalance",
     "FrozenSubspace",
     "JacobianSpectrum",
     "KernelDistance",
     "Losses",
+    "MatrixRecovery",
+    "MatrixSpectrum",
     "ModeStrength",
     "PatchFeatures",
+    "PrincipalCosines",
     "Probe",
     "RegressionErrors",
     "SaddleCoordinates",
     "SingularValues",
     "SolutionNorms",
     "Stationarity",
+    "Surplus",
     "UpdateCosine",
     "WeightNorm",
     "probe",

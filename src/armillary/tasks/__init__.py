@@ -12,6 +12,8 @@ from armillary.tasks.hierarchical import hierarchical as hierarchical
 from armillary.tasks.linear import Correlations as Correlations
 from armillary.tasks.linear import LinearTeacher as LinearTeacher
 from armillary.tasks.patches import FeaturePatches as FeaturePatches
+from armillary.tasks.quadratic import QuadraticPopulation as QuadraticPopulation
+from armillary.tasks.quadratic import QuadraticTeacher as QuadraticTeacher
 from armillary.tasks.sparse import SparseRegression as SparseRegression
 from armillary.tasks.teacher import NetworkTeacher as NetworkTeacher
 from armillary.tasks.whiten import whitened as whitened
@@ -25,6 +27,8 @@ __all__ = [
     "LinearTeacher",
     "NetworkTeacher",
     "Population",
+    "QuadraticPopulation",
+    "QuadraticTeacher",
     "Samples",
     "SparseRegression",
     "Task",

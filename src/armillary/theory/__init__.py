@@ -20,6 +20,7 @@ from armillary.theory.input_to_state import critical_amplitude as critical_ampli
 from armillary.theory.input_to_state import equilibria as equilibria
 from armillary.theory.input_to_state import error_bound as error_bound
 from armillary.theory.input_to_state import saddle_flow as saddle_flow
+from armillary.theory.jacobi import FreeJacobi as FreeJacobi
 from armillary.theory.linear_regression import HighDimensionalRegression as HighDimensionalRegression
 from armillary.theory.linear_regression import best_ridge_error as best_ridge_error
 from armillary.theory.linear_regression import best_stopping as best_stopping
@@ -29,6 +30,12 @@ from armillary.theory.linear_regression import spectral_errors as spectral_error
 from armillary.theory.oscillation import critical_learning_rate as critical_learning_rate
 from armillary.theory.oscillation import final_weak_share as final_weak_share
 from armillary.theory.oscillation import oscillating_growth as oscillating_growth
+from armillary.theory.quadratic import HighDimensionalQuadratic as HighDimensionalQuadratic
+from armillary.theory.quadratic import QuadraticFlow as QuadraticFlow
+from armillary.theory.quadratic import high_dimensional_flow as high_dimensional_flow
+from armillary.theory.quadratic import orthonormal_flow as orthonormal_flow
+from armillary.theory.quadratic import riccati_flow as riccati_flow
+from armillary.theory.quadratic import stationary_risk as stationary_risk
 from armillary.theory.random_matrix import MarchenkoPastur as MarchenkoPastur
 from armillary.theory.theory import THEORIES as THEORIES
 from armillary.theory.theory import Check as Check
@@ -42,8 +49,11 @@ __all__ = [
     "DiagonalMirrorFlow",
     "DisturbedScalarFlow",
     "Equilibrium",
+    "FreeJacobi",
+    "HighDimensionalQuadratic",
     "HighDimensionalRegression",
     "MarchenkoPastur",
+    "QuadraticFlow",
     "Theory",
     "best_ridge_error",
     "best_stopping",
@@ -55,6 +65,7 @@ __all__ = [
     "error_bound",
     "final_error",
     "final_weak_share",
+    "high_dimensional_flow",
     "infinitely_deep_time",
     "layer_strengths",
     "learning_curve",
@@ -64,10 +75,13 @@ __all__ = [
     "mirror_flow",
     "mode_sigmoid",
     "mode_time",
+    "orthonormal_flow",
     "oscillating_growth",
     "penalty",
+    "riccati_flow",
     "saddle_flow",
     "spectral_errors",
+    "stationary_risk",
     "theory",
     "unbalanced_mode",
 ]  # fmt: skip
