@@ -14,6 +14,8 @@ from armillary.tasks.linear import LinearTeacher as LinearTeacher
 from armillary.tasks.patches import FeaturePatches as FeaturePatches
 from armillary.tasks.quadratic import QuadraticPopulation as QuadraticPopulation
 from armillary.tasks.quadratic import QuadraticTeacher as QuadraticTeacher
+from armillary.tasks.sensing import MatrixPopulation as MatrixPopulation
+from armillary.tasks.sensing import MatrixSensing as MatrixSensing
 from armillary.tasks.sparse import SparseRegression as SparseRegression
 from armillary.tasks.teacher import NetworkTeacher as NetworkTeacher
 from armillary.tasks.whiten import whitened as whitened
@@ -25,6 +27,8 @@ __all__ = [
     "FeaturePatches",
     "ImageFiles",
     "LinearTeacher",
+    "MatrixPopulation",
+    "MatrixSensing",
     "NetworkTeacher",
     "Population",
     "QuadraticPopulation",

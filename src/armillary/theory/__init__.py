@@ -27,6 +27,14 @@ from armillary.theory.linear_regression import best_stopping as best_stopping
 from armillary.theory.linear_regression import final_error as final_error
 from armillary.theory.linear_regression import learning_curve as learning_curve
 from armillary.theory.linear_regression import spectral_errors as spectral_errors
+from armillary.theory.matrix_sensing import SymmetricSensing as SymmetricSensing
+from armillary.theory.matrix_sensing import asymmetric_decay as asymmetric_decay
+from armillary.theory.matrix_sensing import direction as direction
+from armillary.theory.matrix_sensing import rebalanced_decay as rebalanced_decay
+from armillary.theory.matrix_sensing import signal_decay as signal_decay
+from armillary.theory.matrix_sensing import surplus_eigenvalue as surplus_eigenvalue
+from armillary.theory.matrix_sensing import surplus_error as surplus_error
+from armillary.theory.matrix_sensing import typical_start as typical_start
 from armillary.theory.oscillation import critical_learning_rate as critical_learning_rate
 from armillary.theory.oscillation import final_weak_share as final_weak_share
 from armillary.theory.oscillation import oscillating_growth as oscillating_growth
@@ -54,13 +62,16 @@ __all__ = [
     "HighDimensionalRegression",
     "MarchenkoPastur",
     "QuadraticFlow",
+    "SymmetricSensing",
     "Theory",
+    "asymmetric_decay",
     "best_ridge_error",
     "best_stopping",
     "critical_amplitude",
     "critical_learning_rate",
     "depth_strength",
     "depth_time",
+    "direction",
     "equilibria",
     "error_bound",
     "final_error",
@@ -78,10 +89,15 @@ __all__ = [
     "orthonormal_flow",
     "oscillating_growth",
     "penalty",
+    "rebalanced_decay",
     "riccati_flow",
     "saddle_flow",
+    "signal_decay",
     "spectral_errors",
     "stationary_risk",
+    "surplus_eigenvalue",
+    "surplus_error",
     "theory",
+    "typical_start",
     "unbalanced_mode",
 ]  # fmt: skip

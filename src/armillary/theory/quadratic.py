@@ -141,7 +141,7 @@ def high_dimensional_flow(
 
     >>> flow = high_dimensional_flow(np.array([0.1, 5.0]), width=60, teachers=40, dimension=200)
     >>> (flow.risk / 40).round(4).tolist()
-    [1.1269, 0.0011]
+    [1.1266, 0.0011]
     """
     law = FreeJacobi(width / dimension, teachers / dimension)
     cosines, weights = law.quadrature(nodes)

@@ -1,0 +1,96 @@
+"""Matrix sensing: a low-rank matrix seen through random linear measurements."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from armillary.errors import require_between
+from armillary.models.initialisation import haar_orthogonal
+from armillary.tasks.data import Data, Population, Samples, Task
+from armillary.tasks.quadratic import matrix_of
+
+
+class MatrixPopulation(Population):
+    """Infinitely many measurements of a matrix M: their mean of A <A, D> is D itself.
+
+    The risk of a network of matrix Z is |Z - M|²/2 (Frobenius norm); the noise of measurements, which no matrix
+    removes, is left out.
+    """
+
+    teacher: Float[Array, "row column"]
+
+    def risk(self, network: Any) -> Float[Array, ""]:
+        return jnp.sum((matrix_of(network) - self.teacher) ** 2) / 2
+
+
+class MatrixSensing(Task):
+    """Measurements y = <A, M> of a low-rank `dimension` x `dimension` matrix M with the given `singular_values`.
+
+    Singular vectors are random; with `symmetric` M is positive semi-definite. With `measurements` so many matrices A
+    are drawn, with entries N(0, 1), and half the mean squared error over them is trained on: the mean of A <A, D> is
+    near D, and a symmetric matrix is seen by A and by (A + Aᵀ)/2 alike. Without, training is on that limit,
+    `MatrixPopulation`, which is the test loss in either case. `data.teacher` is M.
+
+    Measurements can be corrupted: every one by `noise` times N(0, 1), and a share `outliers` of them by
+    `outlier_size` times N(0, 1) besides. `noise`, `outliers` and `outlier_size` can be swept in one program. Memory:
+    measurements x dimension² numbers. Raises `InvalidValue` for numbers out of range, for more singular values than
+    the dimension, and for noise or outliers without measurements.
+
+    >>> data = MatrixSensing(dimension=4, singular_values=(1.0, 0.7), measurements=9).draw(jax.random.key(0))
+    >>> data.train.inputs.shape, data.train.targets.shape, round(float(jnp.trace(data.teacher)), 3)
+    ((9, 4, 4), (9, 1), 1.7)
+    """
+
+    dimension: int = eqx.field(static=True)
+    singular_values: tuple[float, ...]
+    measurements: int | None = eqx.field(static=True, default=None)
+    symmetric: bool = eqx.field(static=True, default=True)
+    noise: float = 0.0
+    outliers: float = 0.0
+    outlier_size: float = 10.0
+
+    def __check_init__(self):
+        require_between("the dimension", self.dimension, 1)
+        require_between("a singular value", self.singular_values, 0.0, open_low=True)
+        count = len(self.singular_values)
+        require_between("the number of singular values", count, 1, self.dimension, note="the dimension")
+        require_between("the number of measurements", 1 if self.measurements is None else self.measurements, 1)
+        most = float("inf") if self.measurements is not None else 0.0
+        note = "" if self.measurements is not None else "noise is the measurements'; give measurements"
+        require_between("noise", self.noise, 0.0, most, note=note)
+        require_between("the share of outliers", self.outliers, 0.0, min(most, 1.0), note=note)
+        require_between("the outliers' size", self.outlier_size, 0.0)
+
+    @property
+    def inputs(self) -> int:
+        return self.dimension
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+    def draw(self, key: PRNGKeyArray) -> Data:
+        key_left, key_right, key_train = jax.random.split(key, 3)
+        rank = len(self.singular_values)
+        left = haar_orthogonal(key_left, self.dimension, rank)
+        right = left if self.symmetric else haar_orthogonal(key_right, self.dimension, rank)
+        teacher = left * jnp.stack([jnp.asarray(s, left.dtype) for s in self.singular_values]) @ right.T
+        population = MatrixPopulation(teacher)
+        if self.measurements is None:
+            return Data(population, None, teacher)
+        return Data(self._samples(teacher, key_train, self.measurements), population, teacher)
+
+    def sample(self, data: Data, key: PRNGKeyArray, count: int) -> Samples:
+        return self._samples(data.teacher, key, count)
+
+    def _samples(self, teacher: Array, key: PRNGKeyArray, count: int) -> Samples:
+        key_inputs, key_noise, key_which, key_gross = jax.random.split(key, 4)
+        inputs = jax.random.normal(key_inputs, (count, self.dimension, self.dimension))
+        clean = jnp.tensordot(inputs, teacher, 2)
+        dense = self.noise * jax.random.normal(key_noise, (count,))
+        gross = self.outlier_size * jax.random.normal(key_gross, (count,))
+        hit = jax.random.uniform(key_which, (count,)) < self.outliers
+        return Samples(inputs, (clean + dense + jnp.where(hit, gross, 0.0))[:, None])
