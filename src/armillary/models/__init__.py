@@ -26,11 +26,17 @@ from armillary.models.model import end_to_end as end_to_end
 from armillary.models.model import learning_rate_scales as learning_rate_scales
 from armillary.models.model import matrices as matrices
 from armillary.models.model import parameters as parameters
+from armillary.models.normalised_chain import NormalisedChain as NormalisedChain
+from armillary.models.normalised_chain import NormalisedLinear as NormalisedLinear
 from armillary.models.parametrisation import PARAMETRISATIONS as PARAMETRISATIONS
 from armillary.models.parametrisation import Scales as Scales
 from armillary.models.parametrisation import scales as scales
 from armillary.models.patch_network import PatchModel as PatchModel
 from armillary.models.patch_network import PatchNetwork as PatchNetwork
+from armillary.models.two_layer_linear import NullOrthogonal as NullOrthogonal
+from armillary.models.two_layer_linear import Opposed as Opposed
+from armillary.models.two_layer_linear import TwoLayerLinear as TwoLayerLinear
+from armillary.models.two_layer_linear import WidthScaled as WidthScaled
 
 __all__ = [
     "ACTIVATIONS",
@@ -49,6 +55,10 @@ __all__ = [
     "LinearChain",
     "MLPNetwork",
     "Model",
+    "NormalisedChain",
+    "NormalisedLinear",
+    "NullOrthogonal",
+    "Opposed",
     "Orthogonal",
     "PatchModel",
     "PatchNetwork",
@@ -56,6 +66,8 @@ __all__ = [
     "Scales",
     "SymmetricFactors",
     "SymmetricProduct",
+    "TwoLayerLinear",
+    "WidthScaled",
     "activation",
     "end_to_end",
     "haar_orthogonal",

@@ -6,6 +6,12 @@ from armillary.probes.conserved import Stationarity as Stationarity
 from armillary.probes.diagonal import Coefficients as Coefficients
 from armillary.probes.diagonal import KernelDistance as KernelDistance
 from armillary.probes.diagonal import SolutionNorms as SolutionNorms
+from armillary.probes.linear_networks import ExcessLoss as ExcessLoss
+from armillary.probes.linear_networks import GramOperator as GramOperator
+from armillary.probes.linear_networks import ImbalanceSpectrum as ImbalanceSpectrum
+from armillary.probes.linear_networks import MinimumNorm as MinimumNorm
+from armillary.probes.linear_networks import SignalNorm as SignalNorm
+from armillary.probes.linear_networks import SubproductSpectrum as SubproductSpectrum
 from armillary.probes.losses import Accuracy as Accuracy
 from armillary.probes.losses import Losses as Losses
 from armillary.probes.matrix_recovery import FactorBalance as FactorBalance
@@ -32,22 +38,28 @@ __all__ = [
     "Coefficients",
     "ConservedQuantities",
     "DistanceFromInitialisation",
+    "ExcessLoss",
     "FactorBalance",
     "FrozenSubspace",
+    "GramOperator",
+    "ImbalanceSpectrum",
     "JacobianSpectrum",
     "KernelDistance",
     "Losses",
     "MatrixRecovery",
     "MatrixSpectrum",
+    "MinimumNorm",
     "ModeStrength",
     "PatchFeatures",
     "PrincipalCosines",
     "Probe",
     "RegressionErrors",
     "SaddleCoordinates",
+    "SignalNorm",
     "SingularValues",
     "SolutionNorms",
     "Stationarity",
+    "SubproductSpectrum",
     "Surplus",
     "UpdateCosine",
     "WeightNorm",

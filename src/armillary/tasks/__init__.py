@@ -14,6 +14,8 @@ from armillary.tasks.linear import LinearTeacher as LinearTeacher
 from armillary.tasks.patches import FeaturePatches as FeaturePatches
 from armillary.tasks.quadratic import QuadraticPopulation as QuadraticPopulation
 from armillary.tasks.quadratic import QuadraticTeacher as QuadraticTeacher
+from armillary.tasks.regression import FixedDesign as FixedDesign
+from armillary.tasks.regression import conditioned_design as conditioned_design
 from armillary.tasks.sensing import MatrixPopulation as MatrixPopulation
 from armillary.tasks.sensing import MatrixSensing as MatrixSensing
 from armillary.tasks.sparse import SparseRegression as SparseRegression
@@ -25,6 +27,7 @@ __all__ = [
     "Data",
     "Digits",
     "FeaturePatches",
+    "FixedDesign",
     "ImageFiles",
     "LinearTeacher",
     "MatrixPopulation",
@@ -36,6 +39,7 @@ __all__ = [
     "Samples",
     "SparseRegression",
     "Task",
+    "conditioned_design",
     "hierarchical",
     "read_cifar10",
     "read_idx",

@@ -21,6 +21,16 @@ from armillary.theory.input_to_state import equilibria as equilibria
 from armillary.theory.input_to_state import error_bound as error_bound
 from armillary.theory.input_to_state import saddle_flow as saddle_flow
 from armillary.theory.jacobi import FreeJacobi as FreeJacobi
+from armillary.theory.linear_convergence import OpposedFlow as OpposedFlow
+from armillary.theory.linear_convergence import OrthogonalContraction as OrthogonalContraction
+from armillary.theory.linear_convergence import SignalWalk as SignalWalk
+from armillary.theory.linear_convergence import WideTwoLayerFlow as WideTwoLayerFlow
+from armillary.theory.linear_convergence import contraction_bound as contraction_bound
+from armillary.theory.linear_convergence import log_norm_law as log_norm_law
+from armillary.theory.linear_convergence import needed_width as needed_width
+from armillary.theory.linear_convergence import opposed_mode as opposed_mode
+from armillary.theory.linear_convergence import wide_contraction as wide_contraction
+from armillary.theory.linear_convergence import wide_null_part as wide_null_part
 from armillary.theory.linear_regression import HighDimensionalRegression as HighDimensionalRegression
 from armillary.theory.linear_regression import best_ridge_error as best_ridge_error
 from armillary.theory.linear_regression import best_stopping as best_stopping
@@ -61,12 +71,17 @@ __all__ = [
     "HighDimensionalQuadratic",
     "HighDimensionalRegression",
     "MarchenkoPastur",
+    "OpposedFlow",
+    "OrthogonalContraction",
     "QuadraticFlow",
+    "SignalWalk",
     "SymmetricSensing",
     "Theory",
+    "WideTwoLayerFlow",
     "asymmetric_decay",
     "best_ridge_error",
     "best_stopping",
+    "contraction_bound",
     "critical_amplitude",
     "critical_learning_rate",
     "depth_strength",
@@ -81,11 +96,14 @@ __all__ = [
     "layer_strengths",
     "learning_curve",
     "least_penalty",
+    "log_norm_law",
     "minimum_l1",
     "minimum_l2",
     "mirror_flow",
     "mode_sigmoid",
     "mode_time",
+    "needed_width",
+    "opposed_mode",
     "orthonormal_flow",
     "oscillating_growth",
     "penalty",
@@ -100,4 +118,6 @@ __all__ = [
     "theory",
     "typical_start",
     "unbalanced_mode",
+    "wide_contraction",
+    "wide_null_part",
 ]  # fmt: skip

@@ -1,0 +1,121 @@
+"""Two linear layers from special starts: scaled by width, blind to directions without data, of chosen imbalance."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from armillary.errors import InvalidValue, require_between
+from armillary.models.deep_linear import LinearChain
+from armillary.models.initialisation import haar_orthogonal
+from armillary.models.model import Model
+from armillary.settings import derived, floats
+
+Layers = tuple[Float[Array, "hidden input"], Float[Array, "output hidden"]]
+
+
+class WidthScaled(eqx.Module):
+    """Independent entries N(0, width^(-2 exponent)) in both layers. Source: Min, Tarmoun, Vidal & Mallada (2021)."""
+
+    exponent: float = 0.5
+
+    def __check_init__(self):
+        require_between("the width's exponent", self.exponent, 0.0)
+
+    def __call__(self, key: PRNGKeyArray, inputs: int, width: int, outputs: int) -> Layers:
+        key_first, key_last = jax.random.split(key)
+        scale = jnp.exp(-self.exponent * np.log(width))
+        first, last = ((key_first, (width, inputs)), (key_last, (outputs, width)))
+        return scale * jax.random.normal(*first), scale * jax.random.normal(*last)
+
+
+class NullOrthogonal(eqx.Module):
+    """Weights whose parts on inputs without data use hidden directions of their own, orthogonal to all others.
+
+    `design` [sample, input] are the inputs. The first layer's part on the inputs that no sample has, and the rest (its
+    part on the samples' span, and the second layer), have entries N(0, size²) in two complementary random subspaces
+    of the hidden units; the latter has a third of them, or rank + outputs if that is more. The flow then ends in the
+    minimum-norm solution exactly, at any width and size. Raises `InvalidValue` at drawing unless the width exceeds
+    rank + outputs. Source: Min, Tarmoun, Vidal & Mallada (2021); construction ours.
+    """
+
+    design: Float[Array, "sample input"]
+    size: float
+    rank: int = derived(static=True)
+
+    def __init__(self, design: ArrayLike, size: float = 0.5):
+        require_between("the initial size", size, 0.0)
+        self.design, self.size = floats(design), size
+        self.rank = int(np.linalg.matrix_rank(np.asarray(self.design)))
+
+    def __call__(self, key: PRNGKeyArray, inputs: int, width: int, outputs: int) -> Layers:
+        mine = max(self.rank + outputs, width // 3)
+        if width <= mine:
+            raise InvalidValue(f"the width is {width}, but must be above {mine}, the inputs' rank plus the outputs")
+        # Here, not once and for all: the frame must be orthogonal in the run's own precision.
+        frame = jnp.linalg.svd(self.design)[2]
+        key_rotation, key_first, key_last = jax.random.split(key, 3)
+        rotation = haar_orthogonal(key_rotation, width, width)
+        seen, unseen = rotation[:, :mine], rotation[:, mine:]
+        draw = jax.random.normal(key_first, (width, inputs))
+        first = seen @ draw[:mine, : self.rank] @ frame[: self.rank]
+        first = first + unseen @ draw[mine:, self.rank :] @ frame[self.rank :]
+        return self.size * first, self.size * jax.random.normal(key_last, (outputs, mine)) @ seen.T
+
+
+class Opposed(eqx.Module):
+    """Layers of equal size that begin by computing minus the target's direction, with a chosen imbalance.
+
+    `target` is the input-output correlation of one output. The first layer is sqrt(size) times a random isometry;
+    the second has squared norm `size` and lies at cosine -sqrt(1 - imbalance²) to the hidden image of the target's
+    direction, so that the product is -size sqrt(1 - imbalance²) along it. The imbalance matrix has eigenvalues
+    ±size imbalance (and size), hence c = 2 size imbalance, at weights of the same size: with imbalance 0 the
+    flow runs into the saddle at zero. Raises `InvalidValue` for an imbalance outside [0, 1], more than one output,
+    and at drawing where the width is not above the number of inputs. Source: derived here.
+    """
+
+    target: Float[Array, "output input"]
+    size: float
+    imbalance: float
+
+    def __init__(self, target: ArrayLike, size: float = 0.5, imbalance: float = 0.5):
+        require_between("the initial size", size, 0.0, open_low=True)
+        require_between("imbalance", imbalance, 0.0, 1.0)
+        if np.ndim(target) != 2 or np.shape(target)[0] != 1:
+            raise InvalidValue(f"the target is {np.shape(target)}, but must have one output: (1, inputs)")
+        self.target, self.size, self.imbalance = floats(target), size, imbalance
+
+    def __call__(self, key: PRNGKeyArray, inputs: int, width: int, outputs: int) -> Layers:
+        if width <= inputs:
+            raise InvalidValue(f"the width is {width}, but must be above {inputs}, the number of inputs")
+        rotation = haar_orthogonal(key, width, inputs + 1)
+        first, free = rotation[:, :inputs], rotation[:, inputs]
+        image = first @ (self.target[0] / jnp.linalg.norm(self.target))
+        last = self.imbalance * free - jnp.sqrt(jnp.maximum(1.0 - self.imbalance**2, 0.0)) * image
+        return jnp.sqrt(self.size) * first, jnp.sqrt(self.size) * last[None]
+
+
+Start = WidthScaled | NullOrthogonal | Opposed
+"""Any way to draw two layers: `start(key, inputs, width, outputs) -> (first, last)`."""
+
+
+class TwoLayerLinear(Model):
+    """x -> W2 W1 x with `width` hidden units and a start of its own: a `LinearChain` of depth 2.
+
+    The float fields of the start can be swept in one program. Plain random weights are `DeepLinear`'s. Raises
+    `InvalidValue` for a width below 1.
+
+    >>> TwoLayerLinear(width=6)(jax.random.key(0), inputs=4, outputs=2).matrix.shape
+    (2, 4)
+    """
+
+    width: int = eqx.field(static=True, default=32)
+    start: Start = WidthScaled()
+
+    def __check_init__(self):
+        require_between("width", self.width, 1)
+
+    def __call__(self, key: PRNGKeyArray, inputs: int, outputs: int) -> LinearChain:
+        first, last = self.start(key, inputs, self.width, outputs)
+        return LinearChain((first[None], last[None]))
