@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import xarray as xr
 from jaxtyping import PyTree
 
 from armillary.compiled import Compiled
+from armillary.errors import ProbeError
+from armillary.models.model import parameters
 from armillary.process import Snapshot
 from armillary.quantity import Observation
 from armillary.tasks.data import Data, Samples
@@ -40,7 +44,7 @@ def probe(
     error unless given); `initial` is the network before training, for the probes that compare with it.
 
     Returns an `xarray.Dataset` with the probes' names and dimensions. Raises `ProbeError` where a probe needs
-    what was not given.
+    what was not given, and for weights that are not finite.
 
     >>> import armillary as arm, jax
     >>> network = arm.models.MLP(width=8)(jax.random.key(0), inputs=4, outputs=2)
@@ -55,6 +59,8 @@ def probe(
     if isinstance(data, Samples):
         data = Data(data)
     now = Snapshot(network, initial, data, loss if loss is not None else Loss())
+    if not bool(_finite(network)):
+        raise ProbeError("the network has weights that are nan or infinite; probe it before it diverges")
     variables = {}
     for one in probes:
         for name, seen in _looked(one, now).items():
@@ -63,4 +69,7 @@ def probe(
     return labelled(variables, {})
 
 
+_finite = Compiled(
+    lambda network: jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(parameters(network))]))
+)
 _looked = Compiled(lambda one, now: one(now))

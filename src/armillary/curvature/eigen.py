@@ -1,0 +1,199 @@
+"""Extreme eigenpairs of a symmetric operator by Lanczos with restarts, to a stated residual, from a warm start.
+
+The basis is kept orthogonal by one full pass after the three-term recurrence; once it is full, the Ritz vectors wanted
+(and a few more) are kept and the rest is built anew (thick restart, Wu & Simon 2000). The same steps serve operators
+inside a compiled program and products that come from elsewhere.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from armillary.errors import InvalidValue, require_between
+
+Which = Literal["largest", "smallest", "both"]
+Vector = Float[Array, " parameter"]
+
+
+class Eigenpairs(NamedTuple):
+    """Eigenvalues (descending), unit vectors, their residuals |H v - λ v|, what they cost and whether all are exact enough.
+
+    An eigenvalue is within its residual of a true one. `vectors` is [count, parameter].
+    """
+
+    values: Float[Array, " count"]
+    vectors: Float[Array, "count parameter"]
+    residuals: Float[Array, " count"]
+    products: Int[Array, ""]
+    converged: Bool[Array, ""]
+
+
+class Krylov(NamedTuple):
+    """A Krylov basis [size + 1, parameter], the operator on it [size + 1, size + 1], and how much of it is there."""
+
+    basis: Float[Array, "row parameter"]
+    projected: Float[Array, "row row"]
+    filled: Int[Array, ""]
+    kept: Int[Array, ""]
+    products: Int[Array, ""]
+
+
+def begun(start: Vector, size: int) -> Krylov:
+    """An empty space that starts with a vector (any but 0 or nan)."""
+    basis = jnp.zeros((size + 1, start.size), start.dtype).at[0].set(start / jnp.linalg.norm(start))
+    zero = jnp.zeros((), jnp.int32)
+    return Krylov(basis, jnp.zeros((size + 1, size + 1), start.dtype), zero, zero, zero)
+
+
+def expanded(space: Krylov, image: Vector) -> Krylov:
+    """The space one larger, given the operator's product with its last vector."""
+    basis, projected, j = space.basis, space.projected, space.filled
+    row = projected[j]
+    last, before = basis[j], jnp.maximum(j - 1, 0)
+    # What couples to earlier vectors is known by symmetry: the one before or, after a restart, all that were kept.
+    rest = lax.cond(j == space.kept, lambda: image - row @ basis, lambda: image - row[before] * basis[before])
+    along = rest @ last
+    rest = rest - along * last
+    again = basis @ rest
+    rest = rest - again @ basis
+    norm = jnp.linalg.norm(rest)
+    # Rounding is all that is left once the space is invariant.
+    norm = jnp.where(norm > 10 * jnp.finfo(norm.dtype).eps * jnp.linalg.norm(image), norm, 0.0)
+    basis = basis.at[j + 1].set(jnp.where(norm > 0, rest / jnp.where(norm > 0, norm, 1.0), 0.0))
+    projected = projected.at[j, j].set(along + again[j]).at[j, j + 1].set(norm).at[j + 1, j].set(norm)
+    return Krylov(basis, projected, j + 1, space.kept, space.products + 1)
+
+
+class Ritz(NamedTuple):
+    """Ritz values, the best first, their vectors' coordinates in the basis (columns), and their residuals."""
+
+    values: Float[Array, " row"]
+    coordinates: Float[Array, "row row"]
+    residuals: Float[Array, " row"]
+
+
+def ritz(space: Krylov, which: Which) -> Ritz:
+    """What the space knows of the operator; the first `space.filled` values count."""
+    there = jnp.arange(len(space.projected)) < space.filled
+    block = jnp.where(there[:, None] & there, space.projected, 0.0)
+    values, vectors = jnp.linalg.eigh(block)
+    # A vector of the empty part has no weight in the part that is there.
+    known = jnp.sum(jnp.where(there[:, None], vectors**2, 0.0), axis=0) > 0.5
+    match which:
+        case "largest":
+            worth = values
+        case "smallest":
+            worth = -values
+        case _:  # the outermost on either side first, in turn
+            up, down = (jnp.cumsum(known[::-1])[::-1], jnp.cumsum(known))
+            worth = -jnp.minimum(2 * up, 2 * down + 1).astype(values.dtype)
+    order = jnp.argsort(jnp.where(known, -worth, jnp.inf))
+    values, vectors = values[order], vectors[:, order]
+    coupling = space.projected[space.filled - 1, space.filled]
+    return Ritz(values, vectors, jnp.abs(coupling * vectors[space.filled - 1]))
+
+
+def settled(space: Krylov, found: Ritz, count: int, tolerance: float) -> Bool[Array, ""]:
+    """Whether the first `count` residuals are below `tolerance` times their values, or rounding."""
+    scale = jnp.max(jnp.abs(jnp.where(jnp.arange(len(found.values)) < space.filled, found.values, 0.0)))
+    floor = 50 * jnp.finfo(scale.dtype).eps * scale
+    close = found.residuals[:count] <= jnp.maximum(tolerance * jnp.abs(found.values[:count]), floor)
+    invariant = (space.projected[space.filled - 1, space.filled] == 0) & (space.filled >= count)
+    return (jnp.all(close) & (space.filled >= count)) | invariant
+
+
+def restarted(space: Krylov, found: Ritz, keep: int) -> Krylov:
+    """A full space cut down to its `keep` best Ritz vectors and the direction in which it was growing."""
+    size = len(space.projected) - 1
+    basis = jnp.zeros_like(space.basis).at[:keep].set(found.coordinates[:, :keep].T @ space.basis)
+    basis = basis.at[keep].set(space.basis[size])
+    coupling = space.projected[size - 1, size] * found.coordinates[size - 1, :keep]
+    projected = jnp.zeros_like(space.projected).at[jnp.arange(keep), jnp.arange(keep)].set(found.values[:keep])
+    projected = projected.at[keep, :keep].set(coupling).at[:keep, keep].set(coupling)
+    kept = jnp.asarray(keep, space.kept.dtype)
+    return Krylov(basis, projected, kept, kept, space.products)
+
+
+def result(space: Krylov, found: Ritz, count: int, done: Array) -> Eigenpairs:
+    """The first `count` Ritz pairs in descending order."""
+    order = jnp.argsort(-found.values[:count])
+    vectors = (found.coordinates[:, :count].T @ space.basis)[order]
+    vectors = vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
+    return Eigenpairs(found.values[:count][order], vectors, found.residuals[:count][order], space.products, done)
+
+
+def eigenpairs(
+    product: Callable[[Array], Array],
+    start: Float[Array, " parameter"],
+    count: int = 1,
+    *,
+    which: Which = "largest",
+    tolerance: float = 1e-3,
+    most: int = 200,
+    basis: int | None = None,
+    compiled: bool = True,
+) -> Eigenpairs:
+    """The `count` largest (algebraically), smallest, or both ends' eigenvalues of a symmetric `product`, with vectors.
+
+    - `start`: any vector with a part along what is sought: random, or the vectors found last time, added up (a warm start
+      near the answer needs a few products).
+    - `tolerance`: residual over value at which the search ends. The value's error is at most that and, where others are
+      farther away than the residual, only of the order of its square.
+    - `most`: products at most; `converged` says whether they sufficed.
+    - `basis`: vectors kept, each of the weights' size; by default 20 more than twice the `count`.
+    - `compiled`: False for a product that JAX cannot trace (another library's); steps are then compiled one by one.
+
+    A start without any part in an eigenvector's direction never finds it. Raises `InvalidValue` for a count above the
+    dimension, or a tolerance or number of products out of range.
+
+    >>> found = eigenpairs(lambda v: jnp.arange(1.0, 31.0) * v, jnp.ones(30), count=2)
+    >>> found.values.round(3).tolist(), bool(found.converged)
+    ([30.0, 29.0], True)
+    """
+    dimension = start.size
+    require_between("the number of eigenvalues (count)", count, 1, dimension, note="the number of weights")
+    require_between("tolerance", tolerance, 0.0, 1.0, open_low=True)
+    require_between("the number of products (most)", most, 1)
+    if which not in ("largest", "smallest", "both"):
+        raise InvalidValue(f"which is {which!r}, but must be 'largest', 'smallest' or 'both'")
+    size = min(2 * count + 20 if basis is None else basis, dimension)
+    require_between("the number of vectors kept (basis)", size, min(count + 2, dimension), dimension)
+    keep = min(count + max(1, (size - count) // 3), size - 1)
+
+    def go_on(state: tuple[Krylov, Ritz]) -> Array:
+        space, found = state
+        return (space.products < most) & ~settled(space, found, count, tolerance)
+
+    def grown(space: Krylov, image: Array) -> tuple[Krylov, Ritz]:
+        space = expanded(space, image)
+        return space, ritz(space, which)
+
+    def ready(space: Krylov, found: Ritz) -> Krylov:
+        if size == dimension or keep < count:
+            return space  # a space as large as all there is becomes invariant
+        return lax.cond(space.filled == size, lambda: restarted(space, found, keep), lambda: space)
+
+    space = begun(start, size)
+    if compiled:
+
+        def step(state: tuple[Krylov, Ritz]) -> tuple[Krylov, Ritz]:
+            space = ready(*state)
+            return grown(space, product(space.basis[space.filled]))
+
+        space, found = lax.while_loop(go_on, step, grown(space, product(space.basis[0])))
+    else:
+        ready_now, grow, more = jax.jit(ready), jax.jit(grown), jax.jit(go_on)
+        space, found = grow(space, product(space.basis[0]))
+        while more((space, found)):
+            space = ready_now(space, found)
+            space, found = grow(space, product(space.basis[int(space.filled)]))
+    return result(space, found, count, settled(space, found, count, tolerance))
+
+
+def random_start(key: Any, like: Vector) -> Vector:
+    """A random vector for a cold start."""
+    return jax.random.normal(key, like.shape, like.dtype)

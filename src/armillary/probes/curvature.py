@@ -1,0 +1,222 @@
+"""Curvature of the training loss at the weights: eigenvalues, density, trace, gradient noise.
+
+All take the same choices: which `matrix` ("hessian", "gauss_newton" or "gradient_covariance"); `where`, the part of the
+network whose weights count (a function of it, as `lambda n: n.layers[0]`); `own_metric`, the parametrisation's own (see
+`armillary.curvature.hessian`); and `memory`, bytes of derivatives kept, beyond which samples go through in chunks. All
+raise `ProbeError` without data and `InvalidValue` for networks without trainable weights. Random vectors are the same at
+each observation, so that changes between observations are the network's.
+"""
+
+from typing import Any, Literal, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from armillary.curvature import density, eigen
+from armillary.curvature.operators import MEMORY, Operator, Select, gauss_newton, gradient_covariance, hessian
+from armillary.errors import InvalidValue, require_between, unknown
+from armillary.models.model import parameters
+from armillary.probes.losses import data_of
+from armillary.probes.probe import Probe
+from armillary.process import Snapshot
+from armillary.quantity import Observation, Quantity
+
+Matrix = Literal["hessian", "gauss_newton", "gradient_covariance"]
+OPERATORS = {"hessian": hessian, "gauss_newton": gauss_newton, "gradient_covariance": gradient_covariance}
+
+
+class CurvatureProbe(Probe):
+    """What the probes of a curvature matrix share: their choices, and the operator of a snapshot."""
+
+    matrix: Matrix = eqx.field(static=True, default="hessian", kw_only=True)
+    where: Select | None = eqx.field(static=True, default=None, kw_only=True)
+    own_metric: bool = eqx.field(static=True, default=False, kw_only=True)
+    memory: float = eqx.field(static=True, default=MEMORY, kw_only=True)
+    seed: int = eqx.field(static=True, default=0, kw_only=True)
+
+    def __check_init__(self):
+        if self.matrix not in get_args(Matrix):
+            raise unknown("matrix", self.matrix, get_args(Matrix))
+
+    def operator(self, now: Snapshot) -> Operator:
+        """The matrix at the snapshot's weights, on its training samples."""
+        chosen = {"where": self.where, "own_metric": self.own_metric, "memory": self.memory}
+        return OPERATORS[self.matrix](now.loss, now.network, data_of(now, self).train, **chosen)
+
+    def name(self, quantity: str) -> str:
+        """The quantity's name, which says of which matrix it is."""
+        return f"{self.matrix}_{quantity}"
+
+    @property
+    def key(self) -> Any:
+        """The key of the random vectors."""
+        return jax.random.key(self.seed)
+
+
+class ExtremeEigenvalues(CurvatureProbe):
+    """The `top` largest and `bottom` smallest eigenvalues of a curvature matrix (algebraically), by Lanczos.
+
+    Returns `hessian_eigenvalues`, float[eigenvalue], the largest first and the smallest last; `hessian_residuals`,
+    float[eigenvalue], |H v - λ v|, within which a true eigenvalue lies; and `hessian_products`, what it cost. The search
+    ends when residuals are below `tolerance` times the values, or after `most` products: read the residuals. Raises
+    `InvalidValue` for more eigenvalues than weights. Cost: some 10 to 50 products, each about 1.4 gradients; memory:
+    2 (top + bottom) + 20 vectors.
+    """
+
+    top: int = eqx.field(static=True, default=1)
+    bottom: int = eqx.field(static=True, default=0)
+    tolerance: float = eqx.field(static=True, default=1e-3)
+    most: int = eqx.field(static=True, default=200)
+
+    def __check_init__(self):
+        require_between("the number of largest eigenvalues (top)", self.top, 0)
+        require_between("the number of smallest eigenvalues (bottom)", self.bottom, 0)
+        require_between("the number of eigenvalues (top and bottom)", self.top + self.bottom, 1)
+
+    def __call__(self, now: Snapshot) -> Observation:
+        operator = self.operator(now)
+        count = self.top + self.bottom
+        if count > operator.size:
+            raise InvalidValue(
+                f"{count} eigenvalues are asked for, but the network has {operator.size} trainable weights"
+            )
+        start = jax.random.normal(self.key, (operator.size,), operator.dtype)
+        parts = []
+        for which, wanted in (("largest", self.top), ("smallest", self.bottom)):
+            if wanted:
+                search = {"which": which, "tolerance": self.tolerance, "most": self.most}
+                parts.append(eigen.eigenpairs(operator.product, start, wanted, **search))
+        join = lambda name: jnp.concatenate([getattr(part, name) for part in parts])
+        return {
+            self.name("eigenvalues"): Quantity(join("values"), "eigenvalue", long_name="extreme eigenvalues"),
+            self.name("residuals"): Quantity(join("residuals"), "eigenvalue", long_name="residuals of eigenvalues"),
+            self.name("products"): Quantity(sum(part.products for part in parts), long_name="products used"),
+        }
+
+
+class Sharpness(CurvatureProbe):
+    """The largest eigenvalue of the Hessian of the training loss: gradient descent is stable up to rate 2/sharpness.
+
+    Returns `sharpness`, a scalar, and `sharpness_residual`, within which it lies of a true eigenvalue (the error is of
+    the order of the residual's square). With another `matrix` the names begin with it. Cost: some 10 products.
+    Source: Cohen et al. (2021).
+    """
+
+    tolerance: float = eqx.field(static=True, default=1e-2)
+    most: int = eqx.field(static=True, default=200)
+
+    def __call__(self, now: Snapshot) -> Observation:
+        operator = self.operator(now)
+        start = jax.random.normal(self.key, (operator.size,), operator.dtype)
+        found = eigen.eigenpairs(operator.product, start, 1, tolerance=self.tolerance, most=self.most)
+        name = "sharpness" if self.matrix == "hessian" else self.name("sharpness")
+        return {
+            name: Quantity(found.values[0], unit="1/rate", long_name="largest eigenvalue"),
+            f"{name}_residual": Quantity(found.residuals[0], unit="1/rate", long_name="residual of the largest"),
+        }
+
+
+class SpectralDensity(CurvatureProbe):
+    """The density of a curvature matrix's eigenvalues, by stochastic Lanczos quadrature.
+
+    Returns `hessian_nodes` and `hessian_node_weights`, float[draw, node]: each draw's points and their weights, which add
+    up to 1; see `armillary.curvature.Quadrature` for the smeared density. Cost: `steps` times `draws` products.
+    """
+
+    steps: int = eqx.field(static=True, default=80)
+    draws: int = eqx.field(static=True, default=1)
+
+    def __call__(self, now: Snapshot) -> Observation:
+        found = density.quadrature(self.operator(now), self.key, self.steps, self.draws)
+        dims = ("draw", "node")
+        return {
+            self.name("nodes"): Quantity(found.nodes, dims, long_name="nodes of the spectral density"),
+            self.name("node_weights"): Quantity(found.weights, dims, long_name="weights of the nodes"),
+        }
+
+
+class Traces(CurvatureProbe):
+    """Trace and Frobenius norm of a curvature matrix, from random vectors.
+
+    Returns `hessian_trace` and `hessian_squared_norm` with their standard errors, `hessian_trace_error` and
+    `hessian_squared_norm_error`, scalars. `low_rank` takes the trace over that many strong directions exactly (Hutch++).
+    Cost: 2 (draws + low_rank) products.
+    """
+
+    draws: int = eqx.field(static=True, default=32)
+    low_rank: int = eqx.field(static=True, default=0)
+
+    def __call__(self, now: Snapshot) -> Observation:
+        operator = self.operator(now)
+        trace = density.trace(operator, self.key, self.draws, self.low_rank)
+        norm = density.squared_norm(operator, self.key, self.draws)
+        return {
+            self.name("trace"): Quantity(trace.value, long_name="trace"),
+            self.name("trace_error"): Quantity(trace.error, long_name="standard error of the trace"),
+            self.name("squared_norm"): Quantity(norm.value, long_name="squared Frobenius norm"),
+            self.name("squared_norm_error"): Quantity(norm.error, long_name="standard error of the squared norm"),
+        }
+
+
+class DenseSpectrum(CurvatureProbe):
+    """All eigenvalues of a curvature matrix, largest first, for small networks; and how many are not 0.
+
+    Returns `hessian_spectrum`, float[parameter], and `hessian_rank`, the number of eigenvalues whose size is above
+    `cutoff` times the largest. Raises `InvalidValue` above `limit` weights. Cost: a product for each weight and an
+    eigenvalue decomposition; memory: limit² numbers, twice.
+    """
+
+    limit: int = eqx.field(static=True, default=5000)
+    cutoff: float = eqx.field(static=True, default=1e-6)
+
+    def __call__(self, now: Snapshot) -> Observation:
+        values = jnp.linalg.eigvalsh(density.dense(self.operator(now), self.limit))[::-1]
+        sizes = jnp.abs(values)
+        rank = jnp.sum(sizes > self.cutoff * jnp.max(sizes))
+        return {
+            self.name("spectrum"): Quantity(values, "parameter", long_name="eigenvalues"),
+            self.name("rank"): Quantity(rank, long_name="eigenvalues that are not 0"),
+        }
+
+
+class GradientNoise(Probe):
+    """How noisy a batch's gradient is: the batch size at which noise and signal are equal, plainly and in the curvature.
+
+    Returns `gradient_norm`, |g| of all training samples; `gradient_variance`, tr C with C the covariance of the samples'
+    gradients; `noise_scale`, tr C/|g|²; and `curved_noise_scale`, tr(H C)/gᵀ H g, which counts directions by their
+    curvature (nan where gᵀ H g is not positive), from `draws` random combinations of samples' gradients. Cost: 2 draws + 2
+    products. Source: McCandlish et al. (2018).
+    """
+
+    draws: int = eqx.field(static=True, default=32)
+    memory: float = eqx.field(static=True, default=MEMORY)
+
+    def __check_init__(self):
+        require_between("the number of random vectors (draws)", self.draws, 1)
+
+    def __call__(self, now: Snapshot) -> Observation:
+        samples = data_of(now, self).train
+        covariance = gradient_covariance(now.loss, now.network, samples, memory=self.memory)
+        curvature = hessian(now.loss, now.network, samples, memory=self.memory)
+        gradient = eqx.filter_grad(now.loss)(now.network, samples)
+        flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(parameters(gradient))])
+        scale = 1.0 if now.loss.reduction == "mean" else 1.0 / samples.count
+        flat = scale * flat
+
+        def one(key: Any) -> tuple[Array, Array]:
+            v = density.signs(key, covariance)
+            spread = covariance.product(v)
+            return v @ spread, scale * (curvature.product(v) @ spread)
+
+        plain, curved = jax.lax.map(one, jax.random.split(jax.random.key(0), self.draws))
+        along = scale * (flat @ curvature.product(flat))
+        squared = jnp.sum(flat**2)
+        ratio = jnp.where(along > 0, jnp.mean(curved) / jnp.where(along > 0, along, 1.0), jnp.nan)
+        return {
+            "gradient_norm": Quantity(jnp.sqrt(squared), long_name="norm of the gradient"),
+            "gradient_variance": Quantity(jnp.mean(plain), long_name="variance of samples' gradients"),
+            "noise_scale": Quantity(jnp.mean(plain) / squared, unit="samples", long_name="gradient noise scale"),
+            "curved_noise_scale": Quantity(ratio, unit="samples", long_name="noise scale by curvature"),
+        }
