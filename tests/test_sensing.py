@@ -1,5 +1,6 @@
 """Matrix sensing: recursions against plain NumPy descent, measurements, conservation, refusals."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,6 +118,24 @@ def test_measurements_are_of_the_matrix_and_many_are_like_all():
     assert np.isclose(Loss()(network, data.train), Loss()(network, data.test), rtol=0.03)
 
 
+@pytest.mark.parametrize("model", [SymmetricFactors(3), AsymmetricFactors(3)])
+def test_rank_one_measurements_are_those_of_outer_products(model):
+    data = MatrixSensing(6, (1.0, 0.5), 50, rank_one=True).draw(jax.random.key(0))
+    whole = jnp.einsum("mi,mj->mij", data.train.inputs[:, 0], data.train.inputs[:, 1])
+    np.testing.assert_allclose(data.train.targets[:, 0], jnp.tensordot(whole, data.teacher, 2), rtol=1e-4, atol=1e-5)
+    network = model(jax.random.key(1), 6, 1)
+    full = arm.tasks.Samples(whole, data.train.targets)
+    pairs, matrices = (eqx.filter_grad(Loss())(network, samples) for samples in (data.train, full))
+    for one, other in zip(jax.tree.leaves(pairs), jax.tree.leaves(matrices), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_drawing_measurements_takes_no_memory_beside_them():
+    task = MatrixSensing(300, (1.0,), 100)
+    made = jax.jit(task.draw).lower(jax.random.key(0)).compile().memory_analysis()
+    assert made.temp_size_in_bytes < made.output_size_in_bytes
+
+
 def test_corrupted_measurements_have_the_share_and_size_asked_for():
     clean, dirty = (
         MatrixSensing(3, (1.0,), 20_000, noise=0.1 * on, outliers=0.25 * on, outlier_size=50.0) for on in (0, 1)
@@ -204,6 +223,8 @@ def alone(instrument, network):
         (lambda: MatrixSensing(2, (1.0,), 0), "the number of measurements is 0, but must be at least 1"),
         (lambda: MatrixSensing(2, (1.0,), noise=0.1), "noise is 0.1, but must be at least 0 and at most 0 (noise is the measurements'; give measurements)"),
         (lambda: MatrixSensing(2, (1.0,), 9, outliers=1.5), "the share of outliers is 1.5, but must be at least 0 and at most 1"),
+        (lambda: MatrixSensing(2, (1.0,), 9, rank_one=True), "the dimension is 2, but must be at least 3 (with rank_one, whose pairs of vectors are no matrices)"),
+        (lambda: MatrixSensing(4, (1.0,), rank_one=True), "rank_one is a kind of measurements, and there are none; give their number"),
         (lambda: AsymmetricFactors(0), "the width is 0, but must be at least 1"),
         (lambda: alone(FactorBalance(), SymmetricFactors(2)(jax.random.key(0), 4, 1)),
          "FactorBalance needs a product of two factors F Gᵀ, not a SymmetricProduct"),

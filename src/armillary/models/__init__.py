@@ -2,6 +2,8 @@
 
 from armillary.models.activations import ACTIVATIONS as ACTIVATIONS
 from armillary.models.activations import activation as activation
+from armillary.models.committee import Committee as Committee
+from armillary.models.committee import CommitteeNetwork as CommitteeNetwork
 from armillary.models.deep_linear import DeepLinear as DeepLinear
 from armillary.models.deep_linear import LinearChain as LinearChain
 from armillary.models.diagonal import DiagonalLinear as DiagonalLinear
@@ -33,6 +35,12 @@ from armillary.models.parametrisation import Scales as Scales
 from armillary.models.parametrisation import scales as scales
 from armillary.models.patch_network import PatchModel as PatchModel
 from armillary.models.patch_network import PatchNetwork as PatchNetwork
+from armillary.models.state_space import EqualEntries as EqualEntries
+from armillary.models.state_space import Poles as Poles
+from armillary.models.state_space import StateSpace as StateSpace
+from armillary.models.state_space import StateSpaceChain as StateSpaceChain
+from armillary.models.state_space import StateSpaceLayer as StateSpaceLayer
+from armillary.models.state_space import StateSpaceStack as StateSpaceStack
 from armillary.models.two_layer_linear import NullOrthogonal as NullOrthogonal
 from armillary.models.two_layer_linear import Opposed as Opposed
 from armillary.models.two_layer_linear import TwoLayerLinear as TwoLayerLinear
@@ -44,11 +52,14 @@ __all__ = [
     "PARAMETRISATIONS",
     "AsymmetricFactors",
     "AsymmetricProduct",
+    "Committee",
+    "CommitteeNetwork",
     "Decoupled",
     "DeepLinear",
     "Dense",
     "DiagonalLinear",
     "DiagonalNetwork",
+    "EqualEntries",
     "FeatureNetwork",
     "Gaussian",
     "GreedyAutoencoder",
@@ -62,8 +73,13 @@ __all__ = [
     "Orthogonal",
     "PatchModel",
     "PatchNetwork",
+    "Poles",
     "RandomFeatures",
     "Scales",
+    "StateSpace",
+    "StateSpaceChain",
+    "StateSpaceLayer",
+    "StateSpaceStack",
     "SymmetricFactors",
     "SymmetricProduct",
     "TwoLayerLinear",

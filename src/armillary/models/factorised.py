@@ -11,7 +11,8 @@ from armillary.models.model import Model
 
 
 class SymmetricProduct(eqx.Module):
-    """Z = W Wᵀ: a vector x -> xᵀ Z x (a layer of squared units), a measurement matrix A -> <A, Z>; float[1] both.
+    """Z = W Wᵀ: a vector x -> xᵀ Z x (a layer of squared units), a measurement matrix A -> <A, Z>, or a pair of
+    vectors (a, b), which stands for a bᵀ, -> aᵀ Z b; float[1] all.
 
     `factor` is W, [input, unit]. `rate` scales learning rates: at ½ gradient descent on half a squared error moves W by
     the gradient in Z times W, the form in which the flows of the literature are written.
@@ -26,13 +27,17 @@ class SymmetricProduct(eqx.Module):
         """Z."""
         return self.factor @ self.factor.T
 
-    def __call__(self, x: Float[Array, " input"] | Float[Array, "input input"]) -> Float[Array, " 1"]:
-        seen = jnp.sum((x @ self.factor) ** 2) if x.ndim == 1 else jnp.vdot(x, self.matrix)
-        return seen[None]
+    def __call__(self, x: Float[Array, " input"] | Float[Array, "row input"]) -> Float[Array, " 1"]:
+        if x.ndim == 1:
+            return jnp.sum((x @ self.factor) ** 2)[None]
+        return measured(x, self.factor, self.factor)[None]
 
 
 class AsymmetricProduct(eqx.Module):
-    """Z = F Gᵀ: a measurement matrix A -> <A, Z>, float[1]. `left` is F and `right` is G, [row, unit] each."""
+    """Z = F Gᵀ: a measurement matrix A -> <A, Z>, or a pair of vectors (a, b) -> aᵀ Z b, float[1].
+
+    `left` is F and `right` is G, [row, unit] each.
+    """
 
     left: Float[Array, "row unit"]
     right: Float[Array, "column unit"]
@@ -42,8 +47,17 @@ class AsymmetricProduct(eqx.Module):
         """Z."""
         return self.left @ self.right.T
 
-    def __call__(self, x: Float[Array, "row column"]) -> Float[Array, " 1"]:
-        return jnp.vdot(x, self.matrix)[None]
+    def __call__(self, x: Float[Array, "_row column"]) -> Float[Array, " 1"]:
+        return measured(x, self.left, self.right)[None]
+
+
+def measured(
+    x: Float[Array, "_row column"], left: Float[Array, "row unit"], right: Float[Array, "column unit"]
+) -> Array:
+    """<A, F Gᵀ> for a matrix A [row, column], or aᵀ F Gᵀ b for a pair of vectors [2, column] of more than 2 numbers."""
+    if x.shape[0] == 2 < left.shape[0]:
+        return jnp.vdot(x[0] @ left, x[1] @ right)
+    return jnp.vdot(x, left @ right.T)
 
 
 Product = SymmetricProduct | AsymmetricProduct
@@ -134,12 +148,12 @@ def first_columns(factor: Float[Array, "row unit"], count: float | Array) -> Flo
     return jnp.where(jnp.arange(factor.shape[1]) < count, factor, 0.0)
 
 
-def check_width(width: float | Array, capacity: int | None) -> None:
+def check_width(width: float | Array, capacity: int | None, name: str = "the width") -> None:
     """Raise `InvalidValue` for a width that is no whole number from 1 to the capacity."""
     note = "" if capacity is None else "the capacity"
-    require_between("the width", width, 1, float("inf") if capacity is None else capacity, note=note)
+    require_between(name, width, 1, float("inf") if capacity is None else capacity, note=note)
     if not is_traced(width) and isinstance(width, float) and width != round(width):
-        raise InvalidValue(f"the width is {width:g}, but must be a whole number")
+        raise InvalidValue(f"{name} is {width:g}, but must be a whole number")
 
 
 def columns_of(width: float | Array, capacity: int | None) -> int:

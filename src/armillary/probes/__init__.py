@@ -3,6 +3,13 @@
 from armillary.probes.conserved import ConservedQuantities as ConservedQuantities
 from armillary.probes.conserved import SaddleCoordinates as SaddleCoordinates
 from armillary.probes.conserved import Stationarity as Stationarity
+from armillary.probes.curvature import CurvatureProbe as CurvatureProbe
+from armillary.probes.curvature import DenseSpectrum as DenseSpectrum
+from armillary.probes.curvature import ExtremeEigenvalues as ExtremeEigenvalues
+from armillary.probes.curvature import GradientNoise as GradientNoise
+from armillary.probes.curvature import Sharpness as Sharpness
+from armillary.probes.curvature import SpectralDensity as SpectralDensity
+from armillary.probes.curvature import Traces as Traces
 from armillary.probes.diagonal import Coefficients as Coefficients
 from armillary.probes.diagonal import KernelDistance as KernelDistance
 from armillary.probes.diagonal import SolutionNorms as SolutionNorms
@@ -14,6 +21,9 @@ from armillary.probes.linear_networks import SignalNorm as SignalNorm
 from armillary.probes.linear_networks import SubproductSpectrum as SubproductSpectrum
 from armillary.probes.losses import Accuracy as Accuracy
 from armillary.probes.losses import Losses as Losses
+from armillary.probes.margins import BoundaryLinearity as BoundaryLinearity
+from armillary.probes.margins import DataOverlap as DataOverlap
+from armillary.probes.margins import Margins as Margins
 from armillary.probes.matrix_recovery import FactorBalance as FactorBalance
 from armillary.probes.matrix_recovery import MatrixRecovery as MatrixRecovery
 from armillary.probes.matrix_recovery import MatrixSpectrum as MatrixSpectrum
@@ -24,9 +34,16 @@ from armillary.probes.probe import Probe as Probe
 from armillary.probes.probe import probe as probe
 from armillary.probes.regression import FrozenSubspace as FrozenSubspace
 from armillary.probes.regression import RegressionErrors as RegressionErrors
+from armillary.probes.robust_recovery import SignalResidual as SignalResidual
+from armillary.probes.robust_recovery import SignRIP as SignRIP
+from armillary.probes.robust_recovery import TeacherLoss as TeacherLoss
 from armillary.probes.spectra import JacobianSpectrum as JacobianSpectrum
 from armillary.probes.spectra import ModeStrength as ModeStrength
 from armillary.probes.spectra import SingularValues as SingularValues
+from armillary.probes.spectra import StableRank as StableRank
+from armillary.probes.state_space import StateSpaceFactors as StateSpaceFactors
+from armillary.probes.state_space import StateSpaceStatistics as StateSpaceStatistics
+from armillary.probes.state_space import StateSpaceWeights as StateSpaceWeights
 from armillary.probes.weights import Balancedness as Balancedness
 from armillary.probes.weights import DistanceFromInitialisation as DistanceFromInitialisation
 from armillary.probes.weights import UpdateCosine as UpdateCosine
@@ -35,17 +52,24 @@ from armillary.probes.weights import WeightNorm as WeightNorm
 __all__ = [
     "Accuracy",
     "Balancedness",
+    "BoundaryLinearity",
     "Coefficients",
     "ConservedQuantities",
+    "CurvatureProbe",
+    "DataOverlap",
+    "DenseSpectrum",
     "DistanceFromInitialisation",
     "ExcessLoss",
+    "ExtremeEigenvalues",
     "FactorBalance",
     "FrozenSubspace",
+    "GradientNoise",
     "GramOperator",
     "ImbalanceSpectrum",
     "JacobianSpectrum",
     "KernelDistance",
     "Losses",
+    "Margins",
     "MatrixRecovery",
     "MatrixSpectrum",
     "MinimumNorm",
@@ -55,12 +79,22 @@ __all__ = [
     "Probe",
     "RegressionErrors",
     "SaddleCoordinates",
+    "Sharpness",
+    "SignRIP",
     "SignalNorm",
+    "SignalResidual",
     "SingularValues",
     "SolutionNorms",
+    "SpectralDensity",
+    "StableRank",
+    "StateSpaceFactors",
+    "StateSpaceStatistics",
+    "StateSpaceWeights",
     "Stationarity",
     "SubproductSpectrum",
     "Surplus",
+    "TeacherLoss",
+    "Traces",
     "UpdateCosine",
     "WeightNorm",
     "probe",

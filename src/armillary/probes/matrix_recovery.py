@@ -21,7 +21,7 @@ class MatrixRecovery(Probe):
     """
 
     def __call__(self, now: Snapshot) -> Observation:
-        found, wanted = _matrices(now, self)
+        found, wanted = found_and_wanted(now, self)
         overlap = jnp.vdot(found, wanted) / (jnp.linalg.norm(found) * jnp.linalg.norm(wanted))
         return {
             "squared_error": Quantity(jnp.sum((found - wanted) ** 2), long_name="squared error of the matrix"),
@@ -56,8 +56,8 @@ class PrincipalCosines(Probe):
         network = _factorised(now, self)
         if not isinstance(network, SymmetricProduct):
             raise ProbeError("PrincipalCosines needs a symmetric product W Wᵀ; this network has two factors")
-        _, wanted = _matrices(now, self)
-        mine, theirs = _frame(network.factor), _frame(wanted)
+        _, wanted = found_and_wanted(now, self)
+        mine, theirs = frame(network.factor), frame(wanted)
         cosines = jnp.linalg.svd(mine.T @ theirs, compute_uv=False)[: mine.shape[1]] ** 2
         present = jnp.arange(cosines.shape[0]) < jnp.sum(jnp.any(mine != 0, axis=0))
         values = jnp.where(present, jnp.clip(cosines, 0.0, 1.0), jnp.nan)
@@ -96,9 +96,9 @@ class Surplus(Probe):
     """
 
     def __call__(self, now: Snapshot) -> Observation:
-        found, wanted = _matrices(now, self)
+        found, wanted = found_and_wanted(now, self)
         units = now.network.factor.shape[1] if isinstance(now.network, SymmetricProduct) else now.network.left.shape[1]
-        u, v = _frame(wanted), _frame(wanted.T)
+        u, v = frame(wanted), frame(wanted.T)
         left = found - u @ (u.T @ found)
         outside = left - (left @ v) @ v.T
         values = jnp.linalg.svd(outside, compute_uv=False)[:units]
@@ -108,7 +108,7 @@ class Surplus(Probe):
         }
 
 
-def _frame(matrix: Float[Array, "row column"]) -> Float[Array, "row frame"]:
+def frame(matrix: Float[Array, "row column"]) -> Float[Array, "row frame"]:
     """An orthonormal basis of the column space, strongest direction first, with zeros beyond the rank."""
     u, s, _ = jnp.linalg.svd(matrix, full_matrices=False)
     return jnp.where(s > s[0] * max(matrix.shape) * jnp.finfo(s.dtype).eps, u, 0.0)
@@ -120,7 +120,8 @@ def _factorised(now: Snapshot, probe: Probe) -> SymmetricProduct | AsymmetricPro
     return now.network
 
 
-def _matrices(now: Snapshot, probe: Probe) -> tuple[Float[Array, "row column"], Float[Array, "row column"]]:
+def found_and_wanted(now: Snapshot, probe: Probe) -> tuple[Float[Array, "row column"], Float[Array, "row column"]]:
+    """The network's matrix and the teacher's; a `ProbeError` where there is none."""
     teacher = data_of(now, probe).teacher
     network = _factorised(now, probe)
     if getattr(teacher, "shape", None) != network.matrix.shape:

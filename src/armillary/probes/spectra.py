@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from armillary.errors import ProbeError
+from armillary.errors import ProbeError, require_between
 from armillary.models.initialisation import singular_frames
 from armillary.models.model import end_to_end, matrices
 from armillary.probes.losses import data_of
@@ -30,6 +30,42 @@ class SingularValues(Probe):
         longest = max(len(s) for s in spectra)
         padded = [jnp.pad(s, (0, longest - len(s)), constant_values=jnp.nan) for s in spectra]
         return {"singular_values": Quantity(jnp.stack(padded), ("layer", "rank"), long_name="singular values")}
+
+
+class StableRank(Probe):
+    """Stable rank |W|_F²/|W|² of every weight matrix, from 1 up to its rank, and how its singular values fall off.
+
+    Returns `stable_rank`, float[layer], and `singular_ratio`, float[layer, rank]: the `count` largest singular values over
+    the largest, nan beyond the last; both nan for a matrix of zeros. Raises `ProbeError` if the network has no matrix.
+    Cost: one Gram matrix on the shorter side and its eigenvalues, for each layer; ratios below the root of the rounding
+    error are not resolved.
+    """
+
+    count: int = eqx.field(static=True, default=4)
+
+    def __check_init__(self):
+        require_between("the number of singular values (count)", self.count, 1)
+
+    def __call__(self, now: Snapshot) -> Observation:
+        found = matrices(now.network)
+        if not found:
+            raise ProbeError("StableRank needs weight matrices, and this network has none")
+        ranks, ratios = zip(*(self._of(w) for w in found), strict=True)
+        return {
+            "stable_rank": Quantity(jnp.stack(ranks), "layer", long_name="stable rank"),
+            "singular_ratio": Quantity(
+                jnp.stack(ratios), ("layer", "rank"), long_name="singular value over the largest"
+            ),
+        }
+
+    def _of(self, weight: Float[Array, "output input"]) -> tuple[Array, Array]:
+        size = jnp.max(jnp.abs(weight))  # squares of tiny weights would be rounded to 0
+        scaled = weight / size
+        wide = weight.shape[0] <= weight.shape[1]
+        squares = jnp.linalg.eigvalsh(scaled @ scaled.T if wide else scaled.T @ scaled)[::-1]
+        ratios = jnp.sqrt(jnp.maximum(squares[: self.count], 0.0) / squares[0])
+        ratios = jnp.pad(ratios, (0, self.count - len(ratios)), constant_values=jnp.nan)
+        return jnp.sum(scaled**2) / squares[0], ratios
 
 
 class ModeStrength(Probe):

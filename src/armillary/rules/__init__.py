@@ -16,15 +16,20 @@ from armillary.rules.loss import Loss as Loss
 from armillary.rules.optimisers import SGD as SGD
 from armillary.rules.optimisers import Adam as Adam
 from armillary.rules.optimisers import Optax as Optax
+from armillary.rules.schedules import Cosine as Cosine
+from armillary.rules.schedules import Geometric as Geometric
+from armillary.rules.schedules import WarmUp as WarmUp
 
 __all__ = [
     "LOSSES",
     "SGD",
     "Adam",
     "Constant",
+    "Cosine",
     "Descent",
     "DisturbedFlow",
     "FullBatch",
+    "Geometric",
     "GradientFlow",
     "LinearFlow",
     "Loss",
@@ -34,4 +39,5 @@ __all__ = [
     "Optax",
     "Sinusoidal",
     "Trapping",
+    "WarmUp",
 ]  # fmt: skip

@@ -136,8 +136,9 @@ class LinearFlow(eqx.Module):
 
     def __check_init__(self):
         require_between("until", self.until, 0.0)
-        if self.loss.kind != "squared_error":
-            raise InvalidValue(f"LinearFlow is exact for the squared error, not {self.loss.kind}; use GradientFlow")
+        if self.loss.kind != "squared_error" or self.loss.reduction == "log_mean":
+            what = "its logarithm" if self.loss.kind == "squared_error" else self.loss.kind
+            raise InvalidValue(f"LinearFlow is exact for the squared error, not {what}; use GradientFlow")
 
     @property
     def duration(self) -> float:

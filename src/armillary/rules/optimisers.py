@@ -1,19 +1,27 @@
 """Optimisers: optax's, with their numbers as leaves that can be swept in one compiled program."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import optax
 
 from armillary.errors import InvalidValue, require_between
+from armillary.rules.schedules import check_schedule
 
 
 class SGD(eqx.Module):
-    """Gradient descent with optional heavy-ball momentum (None: none, and no memory for it)."""
+    """Gradient descent with optional heavy-ball momentum (None: none, and no memory for it).
+
+    `schedule` is a factor on the learning rate as a function of the step (`rules/schedules.py`), None for 1; its numbers
+    can be swept as the others (`schedule.ratio`). Raises `InvalidValue` for negative numbers, a momentum above 1 and
+    what is no schedule.
+    """
 
     learning_rate: float = 0.1
     momentum: float | None = None
     weight_decay: float | None = None
+    schedule: Any = None
 
     adaptive = False
 
@@ -21,9 +29,20 @@ class SGD(eqx.Module):
         require_between("learning_rate", self.learning_rate, 0.0)
         require_between("momentum", 0.0 if self.momentum is None else self.momentum, 0.0, 1.0)
         require_between("weight_decay", 0.0 if self.weight_decay is None else self.weight_decay, 0.0)
+        check_schedule(self.schedule)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is gradient descent and no more: no momentum, no decay, one learning rate."""
+        return not self.momentum and not self.weight_decay and self.schedule is None
+
+    def rate(self, step: Any) -> Any:
+        """The learning rate at a step (or at steps)."""
+        return self.learning_rate if self.schedule is None else self.learning_rate * self.schedule(step)
 
     def transformation(self) -> optax.GradientTransformation:
-        descent = optax.sgd(self.learning_rate, momentum=self.momentum)
+        rate: Any = self.learning_rate if self.schedule is None else self.rate
+        descent = optax.sgd(rate, momentum=self.momentum)
         return _with_decay(descent, self.weight_decay)
 
 
@@ -73,7 +92,7 @@ class Optax(eqx.Module):
         return self.make(**self.settings)
 
 
-def _with_decay(descent: optax.GradientTransformation, decay: float | None) -> optax.GradientTransformation:
+def _with_decay(descent: optax.GradientTransformation, decay: Any) -> optax.GradientTransformation:
     return descent if decay is None else optax.chain(optax.add_decayed_weights(decay), descent)
 
 

@@ -1,9 +1,12 @@
 """What is learned: tasks draw data and know their population statistics where they have any."""
 
+from armillary.tasks.classification import GaussianClasses as GaussianClasses
+from armillary.tasks.classification import RandomLift as RandomLift
 from armillary.tasks.data import Data as Data
 from armillary.tasks.data import Population as Population
 from armillary.tasks.data import Samples as Samples
 from armillary.tasks.data import Task as Task
+from armillary.tasks.data import problem_key as problem_key
 from armillary.tasks.digits import Digits as Digits
 from armillary.tasks.files import ImageFiles as ImageFiles
 from armillary.tasks.files import read_cifar10 as read_cifar10
@@ -18,6 +21,8 @@ from armillary.tasks.regression import FixedDesign as FixedDesign
 from armillary.tasks.regression import conditioned_design as conditioned_design
 from armillary.tasks.sensing import MatrixPopulation as MatrixPopulation
 from armillary.tasks.sensing import MatrixSensing as MatrixSensing
+from armillary.tasks.sequences import DigitRows as DigitRows
+from armillary.tasks.sequences import FilteredNoise as FilteredNoise
 from armillary.tasks.sparse import SparseRegression as SparseRegression
 from armillary.tasks.teacher import NetworkTeacher as NetworkTeacher
 from armillary.tasks.whiten import whitened as whitened
@@ -25,9 +30,12 @@ from armillary.tasks.whiten import whitened as whitened
 __all__ = [
     "Correlations",
     "Data",
+    "DigitRows",
     "Digits",
     "FeaturePatches",
+    "FilteredNoise",
     "FixedDesign",
+    "GaussianClasses",
     "ImageFiles",
     "LinearTeacher",
     "MatrixPopulation",
@@ -36,11 +44,13 @@ __all__ = [
     "Population",
     "QuadraticPopulation",
     "QuadraticTeacher",
+    "RandomLift",
     "Samples",
     "SparseRegression",
     "Task",
     "conditioned_design",
     "hierarchical",
+    "problem_key",
     "read_cifar10",
     "read_idx",
     "whitened",

@@ -3,6 +3,8 @@
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 
@@ -62,3 +64,10 @@ class Task(eqx.Module):
     def sample(self, data: Data, key: PRNGKeyArray, count: int) -> Samples:
         """`count` fresh samples of the same source as `data`, for one-pass online learning."""
         raise NotImplementedError
+
+
+def problem_key(problem: Any, key: PRNGKeyArray) -> PRNGKeyArray:
+    """The key of a numbered problem, the same for all seeds; `key` where `problem` is None."""
+    if problem is None:
+        return key
+    return jax.random.fold_in(jax.random.key(0), jnp.asarray(problem).astype(jnp.uint32))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from armillary.errors import require_between
-from armillary.tasks.data import Data, Samples, Task
+from armillary.tasks.data import Data, Samples, Task, problem_key
 
 
 class SparseRegression(Task):
@@ -46,9 +46,7 @@ class SparseRegression(Task):
         return 1
 
     def draw(self, key: PRNGKeyArray) -> Data:
-        if self.problem is not None:
-            key = jax.random.fold_in(jax.random.key(0), jnp.asarray(self.problem).astype(jnp.uint32))
-        key_sign, key_place, key_samples = jax.random.split(key, 3)
+        key_sign, key_place, key_samples = jax.random.split(problem_key(self.problem, key), 3)
         signs = jax.random.rademacher(key_sign, (self.sparsity,), jnp.result_type(float))
         teacher = jnp.zeros(self.dimension).at[: self.sparsity].set(signs / self.sparsity**0.5)
         teacher = jax.random.permutation(key_place, teacher)[None]

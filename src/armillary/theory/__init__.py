@@ -45,6 +45,12 @@ from armillary.theory.matrix_sensing import signal_decay as signal_decay
 from armillary.theory.matrix_sensing import surplus_eigenvalue as surplus_eigenvalue
 from armillary.theory.matrix_sensing import surplus_error as surplus_error
 from armillary.theory.matrix_sensing import typical_start as typical_start
+from armillary.theory.max_margin import MarginDirection as MarginDirection
+from armillary.theory.max_margin import OneStepCollapse as OneStepCollapse
+from armillary.theory.max_margin import first_step_gradient as first_step_gradient
+from armillary.theory.max_margin import first_step_stable_rank as first_step_stable_rank
+from armillary.theory.max_margin import margin_direction as margin_direction
+from armillary.theory.max_margin import random_stable_rank as random_stable_rank
 from armillary.theory.oscillation import critical_learning_rate as critical_learning_rate
 from armillary.theory.oscillation import final_weak_share as final_weak_share
 from armillary.theory.oscillation import oscillating_growth as oscillating_growth
@@ -55,6 +61,23 @@ from armillary.theory.quadratic import orthonormal_flow as orthonormal_flow
 from armillary.theory.quadratic import riccati_flow as riccati_flow
 from armillary.theory.quadratic import stationary_risk as stationary_risk
 from armillary.theory.random_matrix import MarchenkoPastur as MarchenkoPastur
+from armillary.theory.robust_recovery import RobustRecovery as RobustRecovery
+from armillary.theory.robust_recovery import expected_descent as expected_descent
+from armillary.theory.robust_recovery import expected_flow as expected_flow
+from armillary.theory.robust_recovery import learning_time as learning_time
+from armillary.theory.robust_recovery import statistical_error as statistical_error
+from armillary.theory.state_space import LeadingMode as LeadingMode
+from armillary.theory.state_space import Statistics as Statistics
+from armillary.theory.state_space import copies_time as copies_time
+from armillary.theory.state_space import copies_weight as copies_weight
+from armillary.theory.state_space import factor_flow as factor_flow
+from armillary.theory.state_space import leading_mode as leading_mode
+from armillary.theory.state_space import spectral_statistics as spectral_statistics
+from armillary.theory.state_space import statistics as statistics
+from armillary.theory.state_space import weight_flow as weight_flow
+from armillary.theory.state_space_training import StateSpaceFlow as StateSpaceFlow
+from armillary.theory.state_space_training import StateSpaceModes as StateSpaceModes
+from armillary.theory.state_space_training import StateSpaceStackFlow as StateSpaceStackFlow
 from armillary.theory.theory import THEORIES as THEORIES
 from armillary.theory.theory import Check as Check
 from armillary.theory.theory import Theory as Theory
@@ -70,11 +93,19 @@ __all__ = [
     "FreeJacobi",
     "HighDimensionalQuadratic",
     "HighDimensionalRegression",
+    "LeadingMode",
     "MarchenkoPastur",
+    "MarginDirection",
+    "OneStepCollapse",
     "OpposedFlow",
     "OrthogonalContraction",
     "QuadraticFlow",
+    "RobustRecovery",
     "SignalWalk",
+    "StateSpaceFlow",
+    "StateSpaceModes",
+    "StateSpaceStackFlow",
+    "Statistics",
     "SymmetricSensing",
     "Theory",
     "WideTwoLayerFlow",
@@ -82,6 +113,8 @@ __all__ = [
     "best_ridge_error",
     "best_stopping",
     "contraction_bound",
+    "copies_time",
+    "copies_weight",
     "critical_amplitude",
     "critical_learning_rate",
     "depth_strength",
@@ -89,14 +122,22 @@ __all__ = [
     "direction",
     "equilibria",
     "error_bound",
+    "expected_descent",
+    "expected_flow",
+    "factor_flow",
     "final_error",
     "final_weak_share",
+    "first_step_gradient",
+    "first_step_stable_rank",
     "high_dimensional_flow",
     "infinitely_deep_time",
     "layer_strengths",
+    "leading_mode",
     "learning_curve",
+    "learning_time",
     "least_penalty",
     "log_norm_law",
+    "margin_direction",
     "minimum_l1",
     "minimum_l2",
     "mirror_flow",
@@ -107,17 +148,22 @@ __all__ = [
     "orthonormal_flow",
     "oscillating_growth",
     "penalty",
+    "random_stable_rank",
     "rebalanced_decay",
     "riccati_flow",
     "saddle_flow",
     "signal_decay",
     "spectral_errors",
+    "spectral_statistics",
     "stationary_risk",
+    "statistical_error",
+    "statistics",
     "surplus_eigenvalue",
     "surplus_error",
     "theory",
     "typical_start",
     "unbalanced_mode",
+    "weight_flow",
     "wide_contraction",
     "wide_null_part",
 ]  # fmt: skip

@@ -21,19 +21,25 @@ def flow_checks(experiment: Experiment, curvature: float) -> Iterator[Check]:
     yield kind("gradient flow or descent", rule, GradientFlow, LinearFlow, Descent)
     if not isinstance(rule, GradientFlow | LinearFlow | Descent):
         return
-    squared = rule.loss.kind == "squared_error"
-    yield Check(squared, "the squared error", f"the loss is {rule.loss.kind}")
+    yield squared_error(experiment)
     if isinstance(rule, Descent):
-        plain = isinstance(rule.optimiser, SGD) and not rule.optimiser.momentum and not rule.optimiser.weight_decay
+        plain = isinstance(rule.optimiser, SGD) and rule.optimiser.plain
         yield Check(
             plain,
             "plain gradient descent",
-            f"the optimiser is {type(rule.optimiser).__name__}, or has momentum or decay",
+            f"the optimiser is {type(rule.optimiser).__name__}, or has momentum, decay or a schedule",
         )
         yield kind("full batches", rule.feed, FullBatch)
         if isinstance(rule.optimiser, SGD):
             step = float(rule.optimiser.learning_rate) * curvature
             yield limit("small steps", "learning rate times largest curvature", step, LARGEST_STEP)
+
+
+def squared_error(experiment: Experiment) -> Check:
+    """That the loss is the squared error itself, not its logarithm."""
+    loss = experiment.rule.loss
+    said = f"log of the {loss.kind}" if loss.reduction == "log_mean" else loss.kind
+    return Check(said == "squared_error", "the squared error", f"the loss is {said}")
 
 
 def flow_times(experiment: Experiment) -> np.ndarray:

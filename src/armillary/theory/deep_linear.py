@@ -137,7 +137,7 @@ class DeepLinearModes(Theory):
         initial = model.initialisation
         yield kind("decoupled initial weights", initial, Decoupled)
         if isinstance(initial, Decoupled):
-            coupling = _coupling(np.asarray(task.input_output_correlation), np.asarray(initial.target))
+            coupling = mode_coupling(np.asarray(task.input_output_correlation), np.asarray(initial.target))
             yield limit("initial modes along the task's", "the largest coupling between modes", coupling, 1e-3)
         largest = np.linalg.norm(np.asarray(task.input_output_correlation), 2) / spectrum[0]
         yield from flow_checks(
@@ -176,7 +176,7 @@ class DeepLinearModes(Theory):
         )
 
 
-def _coupling(target: np.ndarray, frame: np.ndarray) -> float:
+def mode_coupling(target: np.ndarray, frame: np.ndarray) -> float:
     """The largest |u_iᵀ S v_j|, i ≠ j, of `target` in the singular frame of `frame`, over |S|.
 
     Rotations within equal singular values are no coupling: the target is then diagonal in either frame.

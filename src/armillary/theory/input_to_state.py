@@ -19,6 +19,7 @@ from armillary.experiment import Experiment
 from armillary.models import Decoupled, DeepLinear
 from armillary.rules.disturbed_flow import DisturbedFlow, Opposing, Trapping
 from armillary.tasks import Correlations
+from armillary.theory.clocks import squared_error
 from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
@@ -161,7 +162,7 @@ class DisturbedScalarFlow(Theory):
         yield limit("two layers", "the distance of the depth from 2", abs(model.depth - 2), 0)
         yield Check(not model.rate_by_depth, "a learning rate of 1", "the model divides it by depth")
         yield kind("decoupled initial weights", model.initialisation, Decoupled)
-        yield Check(rule.loss.kind == "squared_error", "the squared error", f"the loss is {rule.loss.kind}")
+        yield squared_error(experiment)
         if not isinstance(rule.disturbance, Opposing | Trapping):
             needed = "an adversary, or no disturbance"
             yield limit(needed, f"the amplitude of {type(rule.disturbance).__name__}", float(rule.amplitude), 0.0)

@@ -15,6 +15,7 @@ from armillary.experiment import Experiment
 from armillary.models.factorised import SymmetricFactors
 from armillary.rules import SGD, Descent, FullBatch
 from armillary.tasks.sensing import MatrixSensing
+from armillary.theory.clocks import squared_error
 from armillary.theory.random_matrix import MarchenkoPastur
 from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory, numbered
@@ -141,12 +142,13 @@ class SymmetricSensing(Theory):
         yield limit(
             "a small start", "the initial matrix over the smallest singular value", start / values.min(), SMALLEST_START
         )
-        plain = isinstance(rule.optimiser, SGD) and not rule.optimiser.momentum and not rule.optimiser.weight_decay
+        plain = isinstance(rule.optimiser, SGD) and rule.optimiser.plain
         yield Check(
             plain,
             "plain gradient descent",
-            f"the optimiser is {type(rule.optimiser).__name__}, or has momentum or decay",
+            f"the optimiser is {type(rule.optimiser).__name__}, or has momentum, decay or a schedule",
         )
+        yield squared_error(experiment)
         yield kind("full batches", rule.feed, FullBatch)
         if isinstance(rule.optimiser, SGD):
             step = float(rule.optimiser.learning_rate) * values.max()
