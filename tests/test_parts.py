@@ -23,7 +23,8 @@ from reference import mlp
 PROBES = [
     probes.Accuracy(), probes.Balancedness(), probes.DistanceFromInitialisation(), probes.FrozenSubspace(),
     probes.JacobianSpectrum(), probes.Losses(), probes.SingularValues(), probes.UpdateCosine(), probes.WeightNorm(),
-    probes.ModeStrength(jnp.eye(3, 5)), probes.RegressionErrors(),
+    probes.ModeStrength(jnp.eye(3, 5)), probes.RegressionErrors(), probes.StableRank(), probes.Sharpness(),
+    probes.Traces(draws=2),
 ]  # fmt: skip
 MODELS = [MLP(4, 3, "tanh"), DeepLinear(depth=3, width=5), lambda key: eqx.nn.MLP(5, 3, 4, 2, key=key)]
 
@@ -33,7 +34,9 @@ def test_every_probe_sees_every_model_in_the_loop_and_alone(model):
     task = tasks.LinearTeacher(5, samples=20, outputs=3, test_samples=10)
     experiment = arm.Experiment(task, model, Descent(SGD(0.01), steps=3), PROBES, arm.Evenly(4))
     seen = arm.simulate(experiment, seeds=2)
-    finite = seen.isel(time=slice(2, None)).drop_vars(["diverged_at", "singular_values", "jacobian_singular_values"])
+    finite = seen.isel(time=slice(2, None)).drop_vars(
+        ["diverged_at", "singular_values", "jacobian_singular_values", "singular_ratio"]
+    )
     assert all(np.isfinite(v.values).all() for v in finite.data_vars.values())
     process = experiment.draw(jax.random.key(0))
     alone = [p for p in PROBES if not p.needs_update and not isinstance(p, probes.RegressionErrors)]

@@ -50,10 +50,16 @@ def drawn_and_begun(
         return template.draw(jax.random.fold_in(key, 0))
 
     drawn = draw_members(draw, template, width, keys, *values)
-    begin = lambda own, key: drawn.whole(own).init(jax.random.fold_in(key, 1))
-    state = over_members(begin, width, drawn.own, keys)
     nowhere = jnp.asarray(-1, jnp.int32 if template.discrete else jnp.result_type(float))
-    return settled(Members(drawn, state, keys, jnp.full(keys.shape, nowhere)))
+
+    def begin(own: PyTree, key: Array) -> tuple[PyTree, Array]:
+        process = drawn.whole(own)
+        state = process.init(jax.random.fold_in(key, 1))
+        # What is not finite at the start (a fit that failed) must not be shown as a number.
+        return state, jnp.where(process.is_healthy(state), nowhere, jnp.zeros_like(nowhere))
+
+    state, diverged = over_members(begin, width, drawn.own, keys)
+    return settled(Members(drawn, state, keys, diverged))
 
 
 def settled(members: Members) -> Members:

@@ -151,8 +151,8 @@ def eigenpairs(
     dimension, or a tolerance or number of products out of range.
 
     >>> found = eigenpairs(lambda v: jnp.arange(1.0, 31.0) * v, jnp.ones(30), count=2)
-    >>> found.values.round(3).tolist(), bool(found.converged)
-    ([30.0, 29.0], True)
+    >>> [f"{value:.3f}" for value in found.values], bool(found.converged)
+    (['30.000', '29.000'], True)
     """
     dimension = start.size
     require_between("the number of eigenvalues (count)", count, 1, dimension, note="the number of weights")

@@ -8,6 +8,8 @@ from armillary.models.deep_linear import DeepLinear as DeepLinear
 from armillary.models.deep_linear import LinearChain as LinearChain
 from armillary.models.diagonal import DiagonalLinear as DiagonalLinear
 from armillary.models.diagonal import DiagonalNetwork as DiagonalNetwork
+from armillary.models.encoder import ClusterClassifier as ClusterClassifier
+from armillary.models.encoder import EncoderHead as EncoderHead
 from armillary.models.factorised import AsymmetricFactors as AsymmetricFactors
 from armillary.models.factorised import AsymmetricProduct as AsymmetricProduct
 from armillary.models.factorised import SymmetricFactors as SymmetricFactors
@@ -41,6 +43,13 @@ from armillary.models.state_space import StateSpace as StateSpace
 from armillary.models.state_space import StateSpaceChain as StateSpaceChain
 from armillary.models.state_space import StateSpaceLayer as StateSpaceLayer
 from armillary.models.state_space import StateSpaceStack as StateSpaceStack
+from armillary.models.tangent_kernel import FiniteWidth as FiniteWidth
+from armillary.models.tangent_kernel import FiniteWidthKernel as FiniteWidthKernel
+from armillary.models.tangent_kernel import Kernel as Kernel
+from armillary.models.tangent_kernel import LinearKernel as LinearKernel
+from armillary.models.tangent_kernel import TangentKernel as TangentKernel
+from armillary.models.tangent_kernel import arc_cosine_features as arc_cosine_features
+from armillary.models.tangent_kernel import arc_cosine_tangent as arc_cosine_tangent
 from armillary.models.two_layer_linear import NullOrthogonal as NullOrthogonal
 from armillary.models.two_layer_linear import Opposed as Opposed
 from armillary.models.two_layer_linear import TwoLayerLinear as TwoLayerLinear
@@ -52,6 +61,7 @@ __all__ = [
     "PARAMETRISATIONS",
     "AsymmetricFactors",
     "AsymmetricProduct",
+    "ClusterClassifier",
     "Committee",
     "CommitteeNetwork",
     "Decoupled",
@@ -59,11 +69,16 @@ __all__ = [
     "Dense",
     "DiagonalLinear",
     "DiagonalNetwork",
+    "EncoderHead",
     "EqualEntries",
     "FeatureNetwork",
+    "FiniteWidth",
+    "FiniteWidthKernel",
     "Gaussian",
     "GreedyAutoencoder",
+    "Kernel",
     "LinearChain",
+    "LinearKernel",
     "MLPNetwork",
     "Model",
     "NormalisedChain",
@@ -82,9 +97,12 @@ __all__ = [
     "StateSpaceStack",
     "SymmetricFactors",
     "SymmetricProduct",
+    "TangentKernel",
     "TwoLayerLinear",
     "WidthScaled",
     "activation",
+    "arc_cosine_features",
+    "arc_cosine_tangent",
     "end_to_end",
     "haar_orthogonal",
     "learning_rate_scales",

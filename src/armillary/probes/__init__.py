@@ -30,6 +30,10 @@ from armillary.probes.matrix_recovery import MatrixSpectrum as MatrixSpectrum
 from armillary.probes.matrix_recovery import PrincipalCosines as PrincipalCosines
 from armillary.probes.matrix_recovery import Surplus as Surplus
 from armillary.probes.patches import PatchFeatures as PatchFeatures
+from armillary.probes.pretraining import BestHead as BestHead
+from armillary.probes.pretraining import ExcessRisk as ExcessRisk
+from armillary.probes.pretraining import SubspaceError as SubspaceError
+from armillary.probes.pretraining import TeacherAccuracy as TeacherAccuracy
 from armillary.probes.probe import Probe as Probe
 from armillary.probes.probe import probe as probe
 from armillary.probes.regression import FrozenSubspace as FrozenSubspace
@@ -37,6 +41,8 @@ from armillary.probes.regression import RegressionErrors as RegressionErrors
 from armillary.probes.robust_recovery import SignalResidual as SignalResidual
 from armillary.probes.robust_recovery import SignRIP as SignRIP
 from armillary.probes.robust_recovery import TeacherLoss as TeacherLoss
+from armillary.probes.smoother import EffectiveRanks as EffectiveRanks
+from armillary.probes.smoother import SmootherErrors as SmootherErrors
 from armillary.probes.spectra import JacobianSpectrum as JacobianSpectrum
 from armillary.probes.spectra import ModeStrength as ModeStrength
 from armillary.probes.spectra import SingularValues as SingularValues
@@ -52,6 +58,7 @@ from armillary.probes.weights import WeightNorm as WeightNorm
 __all__ = [
     "Accuracy",
     "Balancedness",
+    "BestHead",
     "BoundaryLinearity",
     "Coefficients",
     "ConservedQuantities",
@@ -59,7 +66,9 @@ __all__ = [
     "DataOverlap",
     "DenseSpectrum",
     "DistanceFromInitialisation",
+    "EffectiveRanks",
     "ExcessLoss",
+    "ExcessRisk",
     "ExtremeEigenvalues",
     "FactorBalance",
     "FrozenSubspace",
@@ -84,6 +93,7 @@ __all__ = [
     "SignalNorm",
     "SignalResidual",
     "SingularValues",
+    "SmootherErrors",
     "SolutionNorms",
     "SpectralDensity",
     "StableRank",
@@ -92,7 +102,9 @@ __all__ = [
     "StateSpaceWeights",
     "Stationarity",
     "SubproductSpectrum",
+    "SubspaceError",
     "Surplus",
+    "TeacherAccuracy",
     "TeacherLoss",
     "Traces",
     "UpdateCosine",

@@ -16,28 +16,48 @@ from armillary.rules.loss import Loss as Loss
 from armillary.rules.optimisers import SGD as SGD
 from armillary.rules.optimisers import Adam as Adam
 from armillary.rules.optimisers import Optax as Optax
+from armillary.rules.pretraining import ContrastiveLikelihood as ContrastiveLikelihood
+from armillary.rules.pretraining import LeastSquares as LeastSquares
+from armillary.rules.pretraining import LinearClassifier as LinearClassifier
+from armillary.rules.pretraining import LogisticRegression as LogisticRegression
+from armillary.rules.pretraining import MixtureEM as MixtureEM
+from armillary.rules.pretraining import PrincipalFactors as PrincipalFactors
 from armillary.rules.schedules import Cosine as Cosine
 from armillary.rules.schedules import Geometric as Geometric
 from armillary.rules.schedules import WarmUp as WarmUp
+from armillary.rules.solved import Solved as Solved
+from armillary.rules.solved import Solver as Solver
+from armillary.rules.solvers import KernelRidge as KernelRidge
+from armillary.rules.solvers import KernelSmoother as KernelSmoother
 
 __all__ = [
     "LOSSES",
     "SGD",
     "Adam",
     "Constant",
+    "ContrastiveLikelihood",
     "Cosine",
     "Descent",
     "DisturbedFlow",
     "FullBatch",
     "Geometric",
     "GradientFlow",
+    "KernelRidge",
+    "KernelSmoother",
+    "LeastSquares",
+    "LinearClassifier",
     "LinearFlow",
+    "LogisticRegression",
     "Loss",
     "MiniBatch",
+    "MixtureEM",
     "Online",
     "Opposing",
     "Optax",
+    "PrincipalFactors",
     "Sinusoidal",
+    "Solved",
+    "Solver",
     "Trapping",
     "WarmUp",
 ]  # fmt: skip

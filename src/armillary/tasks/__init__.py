@@ -2,6 +2,9 @@
 
 from armillary.tasks.classification import GaussianClasses as GaussianClasses
 from armillary.tasks.classification import RandomLift as RandomLift
+from armillary.tasks.covariate_noise import CovariateNoise as CovariateNoise
+from armillary.tasks.covariate_noise import SignalTeacher as SignalTeacher
+from armillary.tasks.covariate_noise import WideCovariateNoise as WideCovariateNoise
 from armillary.tasks.data import Data as Data
 from armillary.tasks.data import Population as Population
 from armillary.tasks.data import Samples as Samples
@@ -12,6 +15,13 @@ from armillary.tasks.files import ImageFiles as ImageFiles
 from armillary.tasks.files import read_cifar10 as read_cifar10
 from armillary.tasks.files import read_idx as read_idx
 from armillary.tasks.hierarchical import hierarchical as hierarchical
+from armillary.tasks.latent import ContrastivePairs as ContrastivePairs
+from armillary.tasks.latent import FactorModel as FactorModel
+from armillary.tasks.latent import GaussianMixture as GaussianMixture
+from armillary.tasks.latent import GaussianPopulation as GaussianPopulation
+from armillary.tasks.latent import LatentData as LatentData
+from armillary.tasks.latent import LatentTeacher as LatentTeacher
+from armillary.tasks.latent import Pairs as Pairs
 from armillary.tasks.linear import Correlations as Correlations
 from armillary.tasks.linear import LinearTeacher as LinearTeacher
 from armillary.tasks.patches import FeaturePatches as FeaturePatches
@@ -28,26 +38,36 @@ from armillary.tasks.teacher import NetworkTeacher as NetworkTeacher
 from armillary.tasks.whiten import whitened as whitened
 
 __all__ = [
+    "ContrastivePairs",
     "Correlations",
+    "CovariateNoise",
     "Data",
     "DigitRows",
     "Digits",
+    "FactorModel",
     "FeaturePatches",
     "FilteredNoise",
     "FixedDesign",
     "GaussianClasses",
+    "GaussianMixture",
+    "GaussianPopulation",
     "ImageFiles",
+    "LatentData",
+    "LatentTeacher",
     "LinearTeacher",
     "MatrixPopulation",
     "MatrixSensing",
     "NetworkTeacher",
+    "Pairs",
     "Population",
     "QuadraticPopulation",
     "QuadraticTeacher",
     "RandomLift",
     "Samples",
+    "SignalTeacher",
     "SparseRegression",
     "Task",
+    "WideCovariateNoise",
     "conditioned_design",
     "hierarchical",
     "problem_key",

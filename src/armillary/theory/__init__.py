@@ -1,5 +1,13 @@
 """Theories: closed forms and equations of learning, each with the assumptions under which it holds."""
 
+from armillary.theory.benign import NoisyCovariateRegression as NoisyCovariateRegression
+from armillary.theory.benign import Spectrum as Spectrum
+from armillary.theory.benign import benign_variance as benign_variance
+from armillary.theory.benign import effective_ranks as effective_ranks
+from armillary.theory.benign import effective_ridge as effective_ridge
+from armillary.theory.benign import leading_variance as leading_variance
+from armillary.theory.benign import linear_errors as linear_errors
+from armillary.theory.benign import spiked_spectrum as spiked_spectrum
 from armillary.theory.deep_linear import DeepLinearModes as DeepLinearModes
 from armillary.theory.deep_linear import depth_strength as depth_strength
 from armillary.theory.deep_linear import depth_time as depth_time
@@ -54,6 +62,14 @@ from armillary.theory.max_margin import random_stable_rank as random_stable_rank
 from armillary.theory.oscillation import critical_learning_rate as critical_learning_rate
 from armillary.theory.oscillation import final_weak_share as final_weak_share
 from armillary.theory.oscillation import oscillating_growth as oscillating_growth
+from armillary.theory.pretraining import FactorRegression as FactorRegression
+from armillary.theory.pretraining import crossing as crossing
+from armillary.theory.pretraining import informativeness as informativeness
+from armillary.theory.pretraining import least_squares_excess as least_squares_excess
+from armillary.theory.pretraining import pretrained_excess as pretrained_excess
+from armillary.theory.pretraining import representation_error as representation_error
+from armillary.theory.pretraining import residual_variance as residual_variance
+from armillary.theory.pretraining import typical_informativeness as typical_informativeness
 from armillary.theory.quadratic import HighDimensionalQuadratic as HighDimensionalQuadratic
 from armillary.theory.quadratic import QuadraticFlow as QuadraticFlow
 from armillary.theory.quadratic import high_dimensional_flow as high_dimensional_flow
@@ -90,18 +106,21 @@ __all__ = [
     "DiagonalMirrorFlow",
     "DisturbedScalarFlow",
     "Equilibrium",
+    "FactorRegression",
     "FreeJacobi",
     "HighDimensionalQuadratic",
     "HighDimensionalRegression",
     "LeadingMode",
     "MarchenkoPastur",
     "MarginDirection",
+    "NoisyCovariateRegression",
     "OneStepCollapse",
     "OpposedFlow",
     "OrthogonalContraction",
     "QuadraticFlow",
     "RobustRecovery",
     "SignalWalk",
+    "Spectrum",
     "StateSpaceFlow",
     "StateSpaceModes",
     "StateSpaceStackFlow",
@@ -110,6 +129,7 @@ __all__ = [
     "Theory",
     "WideTwoLayerFlow",
     "asymmetric_decay",
+    "benign_variance",
     "best_ridge_error",
     "best_stopping",
     "contraction_bound",
@@ -117,9 +137,12 @@ __all__ = [
     "copies_weight",
     "critical_amplitude",
     "critical_learning_rate",
+    "crossing",
     "depth_strength",
     "depth_time",
     "direction",
+    "effective_ranks",
+    "effective_ridge",
     "equilibria",
     "error_bound",
     "expected_descent",
@@ -131,11 +154,15 @@ __all__ = [
     "first_step_stable_rank",
     "high_dimensional_flow",
     "infinitely_deep_time",
+    "informativeness",
     "layer_strengths",
     "leading_mode",
+    "leading_variance",
     "learning_curve",
     "learning_time",
     "least_penalty",
+    "least_squares_excess",
+    "linear_errors",
     "log_norm_law",
     "margin_direction",
     "minimum_l1",
@@ -148,19 +175,24 @@ __all__ = [
     "orthonormal_flow",
     "oscillating_growth",
     "penalty",
+    "pretrained_excess",
     "random_stable_rank",
     "rebalanced_decay",
+    "representation_error",
+    "residual_variance",
     "riccati_flow",
     "saddle_flow",
     "signal_decay",
     "spectral_errors",
     "spectral_statistics",
+    "spiked_spectrum",
     "stationary_risk",
     "statistical_error",
     "statistics",
     "surplus_eigenvalue",
     "surplus_error",
     "theory",
+    "typical_informativeness",
     "typical_start",
     "unbalanced_mode",
     "weight_flow",
