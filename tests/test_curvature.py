@@ -269,3 +269,29 @@ def test_bad_input_is_one_clear_line(make, says, unchecked):
     with pytest.raises((InvalidValue, UnknownName, ProbeError), match=says) as caught:
         make(network, samples)
     assert "\n" not in str(caught.value)
+
+
+def test_searches_in_a_run_begin_where_the_last_one_ended():
+    rule = Descent(SGD(0.3), 100, Loss("cross_entropy"))
+    probe = ExtremeEigenvalues(top=1, tolerance=1e-2)
+    task = arm.tasks.Digits(100)
+    experiment = arm.Experiment(task, MLP(4, 2, "tanh"), rule, [probe, DenseSpectrum()], arm.Evenly(101))
+    seen = arm.simulate(experiment, seeds=2)
+    found = seen.hessian_eigenvalues
+    error = np.abs(found / seen.hessian_spectrum.isel(parameter=[0]).values - 1)
+    # Where two are as near as the tolerance, either may be found.
+    assert np.median(error) < 1e-3 and np.quantile(error, 0.95) < 1e-2
+    nearest = np.abs(found - seen.hessian_spectrum).min("parameter")
+    assert (nearest <= seen.hessian_residuals + 1e-5).all()
+    products = seen.hessian_products.mean("seed")
+    assert products[1:].mean() < 5 < products[0]
+    np.testing.assert_allclose(seen.hessian_eigenvalues, arm.simulate(experiment, seeds=2).hessian_eigenvalues)
+
+
+def test_a_warm_start_follows_the_largest_when_another_overtakes_it():
+    falling = lambda t: jnp.concatenate([jnp.linspace(0.0, 0.5, 48), jnp.array([2.0 - t, 1.5])])
+    found = curvature.eigenpairs(lambda v: falling(0.0) * v, jnp.ones(50), tolerance=1e-2)
+    for t in np.arange(0.0, 1.01, 0.1):
+        found = curvature.eigenpairs(lambda v, t=t: falling(t) * v, found.warm, tolerance=1e-2)
+        np.testing.assert_allclose(found.values[0], max(2.0 - t, 1.5), rtol=1e-2)
+    assert int(found.products) <= 4

@@ -28,12 +28,14 @@ REPORT_EVERY = 0.3
 
 
 class Members(eqx.Module):
-    """Members of a run at one moment: their processes, states, keys and where they diverged (-1: nowhere)."""
+    """Members of a run at one moment: their processes, states, keys, where they diverged (-1: nowhere), and what their
+    probes remember of the last observation."""
 
     drawn: Drawn
     state: PyTree
     keys: Array
     diverged: Array
+    memory: PyTree
 
 
 def drawn_and_begun(
@@ -52,14 +54,15 @@ def drawn_and_begun(
     drawn = draw_members(draw, template, width, keys, *values)
     nowhere = jnp.asarray(-1, jnp.int32 if template.discrete else jnp.result_type(float))
 
-    def begin(own: PyTree, key: Array) -> tuple[PyTree, Array]:
+    def begin(own: PyTree, key: Array) -> tuple[PyTree, Array, PyTree]:
         process = drawn.whole(own)
         state = process.init(jax.random.fold_in(key, 1))
         # What is not finite at the start (a fit that failed) must not be shown as a number.
-        return state, jnp.where(process.is_healthy(state), nowhere, jnp.zeros_like(nowhere))
+        diverged = jnp.where(process.is_healthy(state), nowhere, jnp.zeros_like(nowhere))
+        return state, diverged, process.before_looking(state)
 
-    state, diverged = over_members(begin, width, drawn.own, keys)
-    return settled(Members(drawn, state, keys, diverged))
+    state, diverged, memory = over_members(begin, width, drawn.own, keys)
+    return settled(Members(drawn, state, keys, diverged, memory))
 
 
 def settled(members: Members) -> Members:
@@ -82,7 +85,7 @@ def drawn_in_company(
     both = drawn_and_begun(template, paths, [twice(value) for value in values], key, twice(seeds))
     first = lambda tree: jax.tree.map(lambda a: a[:1] if eqx.is_array(a) else a, tree)
     drawn = Drawn(first(both.drawn.own), both.drawn.shared)
-    return Members(drawn, first(both.state), both.keys[:1], both.diverged[:1])
+    return Members(drawn, first(both.state), both.keys[:1], both.diverged[:1], first(both.memory))
 
 
 start = Compiled(drawn_and_begun, kept=4)
@@ -102,17 +105,17 @@ def advance(
     return over_members(one, width, drawn.own, state, keys, diverged)
 
 
-def observed(drawn: Drawn, state: PyTree, time: Array, width: int) -> Observation:
-    """What each member's process records now."""
+def observed(drawn: Drawn, state: PyTree, memory: PyTree, time: Array, width: int) -> tuple[Observation, PyTree]:
+    """What each member's process records now, and what its probes remember of it."""
 
-    def one(own: PyTree, state: PyTree) -> Observation:
+    def one(own: PyTree, state: PyTree, memory: PyTree) -> tuple[Observation, PyTree]:
         process = drawn.whole(own)
         # What a diverged member shows is marked nan later; LAPACK must not see its nans, it prints and may hang.
         fine = process.is_healthy(state)
         clean = jax.tree.map(lambda a: jnp.where(fine, a, 0) if eqx.is_inexact_array(a) else a, state)
-        return process.observe(clean, time)
+        return process.look(clean, time, memory)
 
-    return over_members(one, width, drawn.own, state)
+    return over_members(one, width, drawn.own, state, memory)
 
 
 observe = Compiled(observed)
@@ -124,14 +127,15 @@ observe_fast = Compiled(observed, FAST)
 def hand_over(members: Members, template: Any, carry: Any, stage: int, width: int) -> Members:
     """Members that enter the next stage: a new process and state made of the old ones."""
 
-    def one(own: PyTree, state: PyTree, key: Array) -> tuple[Process, PyTree]:
+    def one(own: PyTree, state: PyTree, key: Array) -> tuple[Process, PyTree, PyTree]:
         fresh = jax.random.fold_in(key, 2 + stage)
         process = template.draw(jax.random.fold_in(fresh, 0))
-        return carry(members.drawn.whole(own), state, process, jax.random.fold_in(fresh, 1))
+        process, state = carry(members.drawn.whole(own), state, process, jax.random.fold_in(fresh, 1))
+        return process, state, process.before_looking(state)  # shapes may have changed: probes begin anew
 
-    process, state = over_members(one, width, members.drawn.own, members.state, members.keys)
+    process, state, memory = over_members(one, width, members.drawn.own, members.state, members.keys)
     own, rest = eqx.partition(process, eqx.is_array)
-    return settled(Members(Drawn(own, rest), state, members.keys, members.diverged))
+    return settled(Members(Drawn(own, rest), state, members.keys, members.diverged, memory))
 
 
 def programs(members: Members, width: int, looks: int, *, discrete: bool) -> tuple[Bound, Bound]:
@@ -140,7 +144,7 @@ def programs(members: Members, width: int, looks: int, *, discrete: bool) -> tup
     move = advance.bind(members.drawn, members.keys, members.state, members.diverged, zero, zero, width)
     seen = bytes_of((members.drawn.own, members.state)) + members.keys.size * bytes_of(members.drawn.shared)
     look = observe if looks * seen > MUCH_TO_SEE else observe_fast
-    return move, look.bind(members.drawn, members.state, zero, width)
+    return move, look.bind(members.drawn, members.state, members.memory, zero, width)
 
 
 def warm(members: Members, width: int, looks: int, *, discrete: bool) -> None:
@@ -168,6 +172,7 @@ def follow(
     move, look = programs(members, width, len(clock), discrete=discrete)
     moment = move.leaves[-1].dtype.type
     drawn, state = _arrays(members.drawn), _arrays((members.state, members.diverged))
+    memory = _arrays(members.memory)
     fixed = move.leaves[: -len(state) - 2]  # what was drawn, and the keys
     now, seen, speed = clock[0], [], None  # speed: steps a second of a call
     for index, goal in enumerate(clock):
@@ -184,13 +189,16 @@ def follow(
             progress((stop - now) * counted)
             now = stop
         if index >= skip:
-            seen.append(jax.device_get(look([*drawn, *state[:-1], moment(now)])))
+            found = look([*drawn, *state[:-1], *memory, moment(now)])
+            shown, memory = found[: len(found) - len(memory)], found[len(found) - len(memory) :]
+            seen.append(jax.device_get(shown))
     if now > clock[0]:
         after, diverged = move.whole(state)
-        members = Members(members.drawn, after, members.keys, diverged)
+        members = Members(members.drawn, after, members.keys, diverged, members.memory)
     if not seen:
         return members, {}
-    return members, look.whole([np.stack(parts) for parts in zip(*seen, strict=True)])
+    # The memory at the end has no use: a next stage begins anew.
+    return members, look.whole([*(np.stack(parts) for parts in zip(*seen, strict=True)), *memory])[0]
 
 
 def _arrays(tree: PyTree) -> list[Array]:

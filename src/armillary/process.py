@@ -29,6 +29,7 @@ class Snapshot(eqx.Module):
     - `time`: steps or flow time since the start.
     - `update`: the last change of the weights, a pytree like `network`; None unless a probe asked for it.
     - `task`: where the data come from, for probes that want population statistics.
+    - `rule_memory`: what the rule remembers (an optimiser's state); None where that is nothing.
     """
 
     network: PyTree
@@ -38,6 +39,7 @@ class Snapshot(eqx.Module):
     time: Any = 0.0
     update: PyTree = None
     task: Any = None
+    rule_memory: Any = None
 
 
 class Process(eqx.Module):
@@ -61,14 +63,33 @@ class Process(eqx.Module):
 
     def observe(self, state: State, time: Array) -> Observation:
         """Everything recorded at one observation time, by name."""
-        seen: Observation = {}
+        return self.look(state, time, self.before_looking(state))[0]
+
+    def before_looking(self, state: State) -> tuple:
+        """What each probe carries from one observation to the next, before the first (see `Probe.begin`)."""
+        own = type(self).observe is not Process.observe
+        remembering = [] if own else [p for p in getattr(self, "probes", ()) if hasattr(p, "begin")]
+        return tuple(probe.begin(self.snapshot(state, jnp.zeros(()))) for probe in remembering)
+
+    def look(self, state: State, time: Array, memory: tuple) -> tuple[Observation, tuple]:
+        """What is recorded now, and what the probes carry on; a process with an `observe` of its own carries nothing."""
+        if type(self).observe is not Process.observe:
+            return self.observe(state, time), memory
         shown = self.snapshot(state, time)
+        seen: Observation = {}
+        kept = []
+        carried = iter(memory)
         for probe in getattr(self, "probes", ()):
-            for name, quantity in probe(shown).items():
+            if hasattr(probe, "begin"):
+                found, left = probe.follow(shown, next(carried))
+                kept.append(left)
+            else:
+                found = probe(shown)
+            for name, quantity in found.items():
                 if name in seen:
                     raise InvalidValue(f"two probes return {name!r}; drop one or rename it")
                 seen[name] = quantity
-        return seen
+        return seen, tuple(kept)
 
     def watched(self, state: State) -> PyTree:
         """The part of the state whose nan or inf means that the run diverged; all of it by default."""

@@ -148,7 +148,7 @@ def _program(stages: Stages, numeric: dict[tuple[str, ...], tuple], settings: Se
             return program(beginning, tuple(numeric), *mine)
 
         shapes = draw(engine.start_fast.bind, np.arange(seeds.size)).shapes()
-        each = max(bytes_of((shapes.drawn.own, shapes.state)) // seeds.size, 1)
+        each = max(bytes_of((shapes.drawn.own, shapes.state, shapes.memory)) // seeds.size, 1)
         size, width = _blocks(seeds.size, each, settings, duration * (1 if stages.discrete else FLOW_STEPS))
         advance = settings.progress.begin(type(stages.stages[0].what).__name__.lower(), duration * seeds.size)
     start = engine.start if size * each > LARGE_DRAW else engine.start_fast

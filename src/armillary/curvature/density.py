@@ -29,21 +29,33 @@ class Quadrature(NamedTuple):
         return jnp.sum(function(self.nodes) * self.weights, axis=-1)
 
 
+def each(operator: Operator, function: Callable[[Any], Any], items: Any) -> Any:
+    """`function` of each item, stacked: a loop of JAX's, or Python's where the operator is another library's."""
+    if operator.traced:
+        return lax.map(function, items)
+    parts = [function(items[i]) for i in range(len(items))]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+
+
 def signs(key: Any, operator: Operator) -> Float[Array, " parameter"]:
     """A vector of random signs."""
     return jax.random.rademacher(key, (operator.size,), operator.dtype)
 
 
-def tridiagonal(product: Callable[[Array], Array], start: Array, steps: int) -> tuple[Array, Array]:
+Space = tuple[Array, Array, Array]
+"""The last vector of a Krylov basis, the one before, and what couples them."""
+
+
+def tridiagonal(operator: Operator, start: Array, steps: int) -> tuple[Array, Array]:
     """Diagonal [steps] and off-diagonal [steps - 1] of the operator in the Krylov basis of a unit vector.
 
     The three-term recurrence alone, two vectors of memory: rounding then brings copies of converged eigenvalues, which
     share their weight, so that the spectral measure stays right (Greenbaum 1989).
     """
 
-    def step(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], tuple[Array, Array]]:
-        last, before, coupling = carry
-        rest = product(last) - coupling * before
+    def extended(space: Space, image: Array) -> tuple[Space, tuple[Array, Array]]:
+        last, before, coupling = space
+        rest = image - coupling * before
         along = rest @ last
         rest = rest - along * last
         norm = jnp.linalg.norm(rest)
@@ -52,7 +64,15 @@ def tridiagonal(product: Callable[[Array], Array], start: Array, steps: int) -> 
         return (jnp.where(norm > 0, rest / jnp.where(norm > 0, norm, 1.0), 0.0), last, norm), (along, norm)
 
     begin = (start, jnp.zeros_like(start), jnp.zeros((), start.dtype))
-    _, (diagonal, off) = lax.scan(step, begin, length=steps)
+    if operator.traced:
+        _, (diagonal, off) = lax.scan(lambda space, _: extended(space, operator.product(space[0])), begin, length=steps)
+        return diagonal, off[:-1]
+    space, rows = begin, []
+    extend = jax.jit(extended)
+    for _ in range(steps):
+        space, row = extend(space, operator.product(space[0]))
+        rows.append(row)
+    diagonal, off = (jnp.stack(column) for column in zip(*rows, strict=True))
     return diagonal, off[:-1]
 
 
@@ -74,11 +94,11 @@ def quadrature(operator: Operator, key: Any, steps: int = 80, draws: int = 1) ->
 
     def one(key: Any) -> tuple[Array, Array]:
         start = signs(key, operator)
-        diagonal, off = tridiagonal(operator.product, start / jnp.sqrt(float(operator.size)), steps)
+        diagonal, off = tridiagonal(operator, start / jnp.sqrt(float(operator.size)), steps)
         values, vectors = jnp.linalg.eigh(jnp.diag(diagonal) + jnp.diag(off, 1) + jnp.diag(off, -1))
         return values, vectors[0] ** 2
 
-    return Quadrature(*lax.map(one, jax.random.split(key, draws)))
+    return Quadrature(*each(operator, one, jax.random.split(key, draws)))
 
 
 class Estimate(NamedTuple):
@@ -107,16 +127,16 @@ def trace(operator: Operator, key: Any, draws: int = 32, low_rank: int = 0) -> E
     key_span, key_rest = jax.random.split(key)
     exact, span = jnp.zeros((), operator.dtype), jnp.zeros((0, operator.size), operator.dtype)
     if low_rank:
-        sketch = lax.map(lambda k: operator.product(signs(k, operator)), jax.random.split(key_span, low_rank))
+        sketch = each(operator, lambda k: operator.product(signs(k, operator)), jax.random.split(key_span, low_rank))
         span = jnp.linalg.qr(sketch.T)[0].T
-        exact = jnp.sum(span * lax.map(operator.product, span))
+        exact = jnp.sum(span * each(operator, operator.product, span))
 
     def one(key: Any) -> Array:
         v = signs(key, operator)
         v = v - (span @ v) @ span
         return v @ operator.product(v)
 
-    rest = estimate(lax.map(one, jax.random.split(key_rest, draws)))
+    rest = estimate(each(operator, one, jax.random.split(key_rest, draws)))
     return Estimate(exact + rest.value, rest.error)
 
 
@@ -124,7 +144,7 @@ def squared_norm(operator: Operator, key: Any, draws: int = 32) -> Estimate:
     """The squared Frobenius norm, the mean of |H v|² over random signs v, with its standard error."""
     require_between("the number of random vectors (draws)", draws, 1)
     one = lambda k: jnp.sum(operator.product(signs(k, operator)) ** 2)
-    return estimate(lax.map(one, jax.random.split(key, draws)))
+    return estimate(each(operator, one, jax.random.split(key, draws)))
 
 
 def dense(operator: Operator, limit: int = 5000) -> Float[Array, "parameter parameter"]:
@@ -132,5 +152,5 @@ def dense(operator: Operator, limit: int = 5000) -> Float[Array, "parameter para
     require_between(
         "the number of weights", operator.size, 1, limit, note="a dense matrix; restrict it, or raise limit"
     )
-    rows = lax.map(operator.product, jnp.eye(operator.size, dtype=operator.dtype))
+    rows = each(operator, operator.product, jnp.eye(operator.size, dtype=operator.dtype))
     return (rows + rows.T) / 2

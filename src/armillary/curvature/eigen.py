@@ -6,7 +6,7 @@ inside a compiled program and products that come from elsewhere.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +16,18 @@ from jaxtyping import Array, Bool, Float, Int
 from armillary.errors import InvalidValue, require_between
 
 Which = Literal["largest", "smallest", "both"]
+NEXT = 0.2
+"""Share in a warm start of the vector that follows those found."""
+
 Vector = Float[Array, " parameter"]
 
 
 class Eigenpairs(NamedTuple):
     """Eigenvalues (descending), unit vectors, their residuals |H v - λ v|, what they cost and whether all are exact enough.
 
-    An eigenvalue is within its residual of a true one. `vectors` is [count, parameter].
+    An eigenvalue is within its residual of a true one. `vectors` is [count, parameter]. `warm` is where to start a search
+    for those of a matrix that has changed a little: all that was found, and what would have been found next, so that one
+    that has overtaken them in the meantime is not missed.
     """
 
     values: Float[Array, " count"]
@@ -30,6 +35,7 @@ class Eigenpairs(NamedTuple):
     residuals: Float[Array, " count"]
     products: Int[Array, ""]
     converged: Bool[Array, ""]
+    warm: Vector
 
 
 class Krylov(NamedTuple):
@@ -123,7 +129,10 @@ def result(space: Krylov, found: Ritz, count: int, done: Array) -> Eigenpairs:
     order = jnp.argsort(-found.values[:count])
     vectors = (found.coordinates[:, :count].T @ space.basis)[order]
     vectors = vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
-    return Eigenpairs(found.values[:count][order], vectors, found.residuals[:count][order], space.products, done)
+    following = found.coordinates[:, min(count, len(found.values) - 1)] @ space.basis
+    warm = jnp.sum(vectors, axis=0) + jnp.where(space.filled > count, NEXT, 0.0) * following
+    values, residuals = found.values[:count][order], found.residuals[:count][order]
+    return Eigenpairs(values, vectors, residuals, space.products, done, warm)
 
 
 def eigenpairs(
@@ -139,8 +148,8 @@ def eigenpairs(
 ) -> Eigenpairs:
     """The `count` largest (algebraically), smallest, or both ends' eigenvalues of a symmetric `product`, with vectors.
 
-    - `start`: any vector with a part along what is sought: random, or the vectors found last time, added up (a warm start
-      near the answer needs a few products).
+    - `start`: any vector with a part along what is sought: random, or the last search's `warm` (near the answer a few
+      products are enough).
     - `tolerance`: residual over value at which the search ends. The value's error is at most that and, where others are
       farther away than the residual, only of the order of its square.
     - `most`: products at most; `converged` says whether they sufficed.
@@ -192,8 +201,3 @@ def eigenpairs(
             space = ready_now(space, found)
             space, found = grow(space, product(space.basis[int(space.filled)]))
     return result(space, found, count, settled(space, found, count, tolerance))
-
-
-def random_start(key: Any, like: Vector) -> Vector:
-    """A random vector for a cold start."""
-    return jax.random.normal(key, like.shape, like.dtype)

@@ -30,12 +30,16 @@ Select = Callable[[Any], Any]
 
 
 class Operator(NamedTuple):
-    """A symmetric matrix known by its `product` with a flat vector of `size` numbers; `tree` makes a vector weights."""
+    """A symmetric matrix known by its `product` with a flat vector of `size` numbers; `tree` makes a vector weights.
+
+    `traced` is False for a product that JAX cannot trace, because another library computes it.
+    """
 
     product: Product
     size: int
     dtype: Any
     tree: Callable[[Array], PyTree]
+    traced: bool = True
 
 
 class _Weights(NamedTuple):
@@ -72,6 +76,11 @@ def _weights(network: PyTree, where: Select | None, own_metric: bool) -> _Weight
         ]
         scale = jnp.concatenate([e.ravel() for e in each if e is not None]).astype(flat.dtype)
     return _Weights(flat, lambda v: eqx.combine(tree(v), rest), tree, scale)
+
+
+def weights_of(network: PyTree, where: Select | None = None) -> Vector:
+    """The weights that count, as one vector. Raises `InvalidValue` where there are none."""
+    return _weights(network, where, own_metric=False).flat
 
 
 def _operator(weights: _Weights, product: Product) -> Operator:

@@ -14,8 +14,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from armillary.curvature import density, eigen
-from armillary.curvature.operators import MEMORY, Operator, Select, gauss_newton, gradient_covariance, hessian
+from armillary.curvature import density, eigen, spectrum
+from armillary.curvature.operators import (
+    MEMORY,
+    Operator,
+    Select,
+    gauss_newton,
+    gradient_covariance,
+    hessian,
+    weights_of,
+)
 from armillary.errors import InvalidValue, require_between, unknown
 from armillary.models.model import parameters
 from armillary.probes.losses import data_of
@@ -24,6 +32,9 @@ from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 
 Matrix = Literal["hessian", "gauss_newton", "gradient_covariance"]
+FRESH = 0.03
+"""Share of a random vector in a warm start."""
+
 OPERATORS = {"hessian": hessian, "gauss_newton": gauss_newton, "gradient_covariance": gradient_covariance}
 
 
@@ -55,66 +66,100 @@ class CurvatureProbe(Probe):
         return jax.random.key(self.seed)
 
 
-class ExtremeEigenvalues(CurvatureProbe):
+class EigenvalueSearch(CurvatureProbe):
+    """A probe that searches for eigenvalues, and begins where the last search ended."""
+
+    tolerance: float = eqx.field(static=True, default=1e-3, kw_only=True)
+    most: int = eqx.field(static=True, default=200, kw_only=True)
+
+    def wanted(self) -> dict[eigen.Which, int]:
+        """How many eigenvalues are sought at each end."""
+        raise NotImplementedError
+
+    def seen(self, found: list[eigen.Eigenpairs]) -> Observation:
+        """What the probe returns, given what was found at each end."""
+        raise NotImplementedError
+
+    def begin(self, now: Snapshot) -> Array:
+        """Nothing is known yet, float[end, parameter]."""
+        weights = weights_of(now.network, self.where)
+        return jnp.zeros((len(self.wanted()), weights.size), weights.dtype)
+
+    def follow(self, now: Snapshot, memory: Array | None) -> tuple[Observation, Array]:
+        """What is seen, and vectors from which to search next time."""
+        operator = self.operator(now)
+        count = sum(self.wanted().values())
+        if count > operator.size:
+            raise InvalidValue(
+                f"{count} eigenvalues are asked for, but the network has {operator.size} trainable weights"
+            )
+        found = []
+        for end, (which, wanted) in enumerate(self.wanted().items()):
+            start = jax.random.normal(self.key, (operator.size,), operator.dtype)
+            start = start / jnp.linalg.norm(start)
+            if memory is not None:  # with a little of everything, so that nothing new stays unseen for ever
+                known = jnp.linalg.norm(memory[end])
+                start = jnp.where(known > 0, memory[end] + FRESH * known * start, start)
+            search = {"tolerance": self.tolerance, "most": self.most, "compiled": operator.traced}
+            found.append(eigen.eigenpairs(operator.product, start, wanted, which=which, **search))
+        return self.seen(found), jnp.stack([one.warm for one in found])
+
+    def __call__(self, now: Snapshot) -> Observation:
+        return self.follow(now, None)[0]
+
+
+class ExtremeEigenvalues(EigenvalueSearch):
     """The `top` largest and `bottom` smallest eigenvalues of a curvature matrix (algebraically), by Lanczos.
 
     Returns `hessian_eigenvalues`, float[eigenvalue], the largest first and the smallest last; `hessian_residuals`,
     float[eigenvalue], |H v - λ v|, within which a true eigenvalue lies; and `hessian_products`, what it cost. The search
-    ends when residuals are below `tolerance` times the values, or after `most` products: read the residuals. Raises
-    `InvalidValue` for more eigenvalues than weights. Cost: some 10 to 50 products, each about 1.4 gradients; memory:
+    ends when residuals are below `tolerance` times the values, or after `most` products: read the residuals. In a
+    simulation each search begins where the last one ended. Raises `InvalidValue` for more eigenvalues than weights.
+    Cost: some 10 to 50 products, each about 1.4 gradients, a few where the weights have changed little; memory:
     2 (top + bottom) + 20 vectors.
     """
 
     top: int = eqx.field(static=True, default=1)
     bottom: int = eqx.field(static=True, default=0)
-    tolerance: float = eqx.field(static=True, default=1e-3)
-    most: int = eqx.field(static=True, default=200)
 
     def __check_init__(self):
         require_between("the number of largest eigenvalues (top)", self.top, 0)
         require_between("the number of smallest eigenvalues (bottom)", self.bottom, 0)
         require_between("the number of eigenvalues (top and bottom)", self.top + self.bottom, 1)
 
-    def __call__(self, now: Snapshot) -> Observation:
-        operator = self.operator(now)
-        count = self.top + self.bottom
-        if count > operator.size:
-            raise InvalidValue(
-                f"{count} eigenvalues are asked for, but the network has {operator.size} trainable weights"
-            )
-        start = jax.random.normal(self.key, (operator.size,), operator.dtype)
-        parts = []
-        for which, wanted in (("largest", self.top), ("smallest", self.bottom)):
-            if wanted:
-                search = {"which": which, "tolerance": self.tolerance, "most": self.most}
-                parts.append(eigen.eigenpairs(operator.product, start, wanted, **search))
-        join = lambda name: jnp.concatenate([getattr(part, name) for part in parts])
+    def wanted(self) -> dict[eigen.Which, int]:
+        ends: dict[eigen.Which, int] = {"largest": self.top, "smallest": self.bottom}
+        return {which: count for which, count in ends.items() if count}
+
+    def seen(self, found: list[eigen.Eigenpairs]) -> Observation:
+        join = lambda name: jnp.concatenate([getattr(part, name) for part in found])
         return {
             self.name("eigenvalues"): Quantity(join("values"), "eigenvalue", long_name="extreme eigenvalues"),
             self.name("residuals"): Quantity(join("residuals"), "eigenvalue", long_name="residuals of eigenvalues"),
-            self.name("products"): Quantity(sum(part.products for part in parts), long_name="products used"),
+            self.name("products"): Quantity(sum(part.products for part in found), long_name="products used"),
         }
 
 
-class Sharpness(CurvatureProbe):
+class Sharpness(EigenvalueSearch):
     """The largest eigenvalue of the Hessian of the training loss: gradient descent is stable up to rate 2/sharpness.
 
     Returns `sharpness`, a scalar, and `sharpness_residual`, within which it lies of a true eigenvalue (the error is of
-    the order of the residual's square). With another `matrix` the names begin with it. Cost: some 10 products.
+    the order of the residual's square); and `sharpness_products`, what it cost. With another `matrix` the names begin with
+    it. Cost: some 10 products, and 2 to 4 where the weights have changed little since the last observation.
     Source: Cohen et al. (2021).
     """
 
-    tolerance: float = eqx.field(static=True, default=1e-2)
-    most: int = eqx.field(static=True, default=200)
+    tolerance: float = eqx.field(static=True, default=1e-2, kw_only=True)
 
-    def __call__(self, now: Snapshot) -> Observation:
-        operator = self.operator(now)
-        start = jax.random.normal(self.key, (operator.size,), operator.dtype)
-        found = eigen.eigenpairs(operator.product, start, 1, tolerance=self.tolerance, most=self.most)
+    def wanted(self) -> dict[eigen.Which, int]:
+        return {"largest": 1}
+
+    def seen(self, found: list[eigen.Eigenpairs]) -> Observation:
         name = "sharpness" if self.matrix == "hessian" else self.name("sharpness")
         return {
-            name: Quantity(found.values[0], unit="1/rate", long_name="largest eigenvalue"),
-            f"{name}_residual": Quantity(found.residuals[0], unit="1/rate", long_name="residual of the largest"),
+            name: Quantity(found[0].values[0], unit="1/rate", long_name="largest eigenvalue"),
+            f"{name}_residual": Quantity(found[0].residuals[0], unit="1/rate", long_name="residual of the largest"),
+            f"{name}_products": Quantity(found[0].products, long_name="products used"),
         }
 
 
@@ -161,24 +206,40 @@ class Traces(CurvatureProbe):
 
 
 class DenseSpectrum(CurvatureProbe):
-    """All eigenvalues of a curvature matrix, largest first, for small networks; and how many are not 0.
+    """All eigenvalues of a curvature matrix, largest first, for small networks; and what is read off them.
 
-    Returns `hessian_spectrum`, float[parameter], and `hessian_rank`, the number of eigenvalues whose size is above
-    `cutoff` times the largest. Raises `InvalidValue` above `limit` weights. Cost: a product for each weight and an
-    eigenvalue decomposition; memory: limit² numbers, twice.
+    Returns `hessian_spectrum`, float[parameter], and, see `armillary.curvature.spectrum`: `hessian_rank`, the number of
+    eigenvalues whose size is above `cutoff` times the largest; `hessian_outliers`, how many lie above the largest
+    logarithmic gap among the first `among`; `hessian_above_bulk`, how many exceed 10 times the 95 % quantile of sizes;
+    `hessian_zero_fraction`, the share of sizes below `zero` times the largest; and `hessian_negative_mass`. Raises
+    `InvalidValue` above `limit` weights. Cost: a product for each weight and an eigenvalue decomposition; memory: limit²
+    numbers, twice. Single precision knows eigenvalues to about 1e-6 of the largest.
     """
 
     limit: int = eqx.field(static=True, default=5000)
     cutoff: float = eqx.field(static=True, default=1e-6)
+    among: int = eqx.field(static=True, default=40)
+    zero: float = eqx.field(static=True, default=1e-3)
+
+    def __check_init__(self):
+        require_between("the number of eigenvalues looked at (among)", self.among, 1)
+        require_between("what counts as 0 (zero)", self.zero, 0.0)
 
     def __call__(self, now: Snapshot) -> Observation:
         values = jnp.linalg.eigvalsh(density.dense(self.operator(now), self.limit))[::-1]
         sizes = jnp.abs(values)
         rank = jnp.sum(sizes > self.cutoff * jnp.max(sizes))
-        return {
-            self.name("spectrum"): Quantity(values, "parameter", long_name="eigenvalues"),
-            self.name("rank"): Quantity(rank, long_name="eigenvalues that are not 0"),
+        seen = {
+            "spectrum": Quantity(values, "parameter", long_name="eigenvalues"),
+            "rank": Quantity(rank, long_name="eigenvalues that are not 0"),
+            "above_bulk": Quantity(spectrum.count_above_bulk(values), long_name="eigenvalues far above the bulk"),
+            "zero_fraction": Quantity(spectrum.zero_fraction(values, self.zero), long_name="share near 0"),
+            "negative_mass": Quantity(spectrum.negative_mass(values), long_name="share of the negative ones' sizes"),
         }
+        if len(values) > 1:
+            count = spectrum.gap_count(values, self.among)
+            seen["outliers"] = Quantity(count, long_name="eigenvalues above the largest gap")
+        return {self.name(name): quantity for name, quantity in seen.items()}
 
 
 class GradientNoise(Probe):

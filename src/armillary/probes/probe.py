@@ -22,6 +22,9 @@ class Probe(eqx.Module):
 
     A subclass writes `__call__(now) -> {"name": Quantity(...)}` in plain JAX, so that it runs inside the
     compiled loop as well as on one network. `needs_update = True` makes descent keep each last update.
+
+    A probe that is cheaper when it knows what it saw last has two more methods: `begin(now) -> memory`, before the first
+    observation, and `follow(now, memory) -> (observation, memory)`; memory is any pytree of arrays of fixed shapes.
     """
 
     needs_update: ClassVar[bool] = False
