@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from armillary.comparison import compare
     from armillary.errors import ArmillaryError
     from armillary.experiment import Experiment, Sweep
+    from armillary.monitor import Monitor
     from armillary.prediction import predict
     from armillary.probes.probe import probe
     from armillary.process import Flow, Process, Snapshot
@@ -30,6 +31,7 @@ _HOME = {
     "compare": "comparison",
     "ArmillaryError": "errors",
     "Experiment": "experiment", "Sweep": "experiment",
+    "Monitor": "monitor",
     "predict": "prediction",
     "probe": "probes.probe",
     "Flow": "process", "Process": "process", "Snapshot": "process",
@@ -41,7 +43,7 @@ _HOME = {
 _PACKAGES = ("models", "probes", "rules", "tasks", "theory")
 
 __all__ = [
-    "ArmillaryError", "At", "Evenly", "Experiment", "Flow", "LogSpaced", "Process", "Quantity", "Snapshot", "Stage",
+    "ArmillaryError", "At", "Evenly", "Experiment", "Flow", "LogSpaced", "Monitor", "Process", "Quantity", "Snapshot", "Stage",
     "Stages", "Sweep", "Trajectory", "compare", "experiment_from", "healthy", "models", "predict", "probe", "probes",
     "rules", "simulate", "tasks", "theory",
 ]  # fmt: skip

@@ -80,6 +80,8 @@ def _weights(network: PyTree, where: Select | None, own_metric: bool) -> _Weight
 
 def weights_of(network: PyTree, where: Select | None = None) -> Vector:
     """The weights that count, as one vector. Raises `InvalidValue` where there are none."""
+    if getattr(network, "foreign", False):
+        return network.weights_of(where)
     return _weights(network, where, own_metric=False).flat
 
 

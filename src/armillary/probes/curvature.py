@@ -38,8 +38,17 @@ FRESH = 0.03
 OPERATORS = {"hessian": hessian, "gauss_newton": gauss_newton, "gradient_covariance": gradient_covariance}
 
 
+def operator_at(now: Snapshot, matrix: Matrix, samples: Any, **chosen: Any) -> Operator:
+    """A curvature matrix at a snapshot; networks of other libraries have their own, of their training samples."""
+    if getattr(now.network, "foreign", False):
+        return now.network.operator(matrix, **{"where": None, "own_metric": False, **chosen})
+    return OPERATORS[matrix](now.loss, now.network, samples, **chosen)
+
+
 class CurvatureProbe(Probe):
     """What the probes of a curvature matrix share: their choices, and the operator of a snapshot."""
+
+    foreign = True
 
     matrix: Matrix = eqx.field(static=True, default="hessian", kw_only=True)
     where: Select | None = eqx.field(static=True, default=None, kw_only=True)
@@ -54,7 +63,7 @@ class CurvatureProbe(Probe):
     def operator(self, now: Snapshot) -> Operator:
         """The matrix at the snapshot's weights, on its training samples."""
         chosen = {"where": self.where, "own_metric": self.own_metric, "memory": self.memory}
-        return OPERATORS[self.matrix](now.loss, now.network, data_of(now, self).train, **chosen)
+        return operator_at(now, self.matrix, data_of(now, self).train, **chosen)
 
     def name(self, quantity: str) -> str:
         """The quantity's name, which says of which matrix it is."""
@@ -254,15 +263,20 @@ class GradientNoise(Probe):
     draws: int = eqx.field(static=True, default=32)
     memory: float = eqx.field(static=True, default=MEMORY)
 
+    foreign = True
+
     def __check_init__(self):
         require_between("the number of random vectors (draws)", self.draws, 1)
 
     def __call__(self, now: Snapshot) -> Observation:
         samples = data_of(now, self).train
-        covariance = gradient_covariance(now.loss, now.network, samples, memory=self.memory)
-        curvature = hessian(now.loss, now.network, samples, memory=self.memory)
-        gradient = eqx.filter_grad(now.loss)(now.network, samples)
-        flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(parameters(gradient))])
+        covariance = operator_at(now, "gradient_covariance", samples, memory=self.memory)
+        curvature = operator_at(now, "hessian", samples, memory=self.memory)
+        if getattr(now.network, "foreign", False):
+            flat = now.network.gradient()
+        else:
+            gradient = eqx.filter_grad(now.loss)(now.network, samples)
+            flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(parameters(gradient))])
         scale = 1.0 if now.loss.reduction == "mean" else 1.0 / samples.count
         flat = scale * flat
 
@@ -271,7 +285,7 @@ class GradientNoise(Probe):
             spread = covariance.product(v)
             return v @ spread, scale * (curvature.product(v) @ spread)
 
-        plain, curved = jax.lax.map(one, jax.random.split(jax.random.key(0), self.draws))
+        plain, curved = density.each(covariance, one, jax.random.split(jax.random.key(0), self.draws))
         along = scale * (flat @ curvature.product(flat))
         squared = jnp.sum(flat**2)
         ratio = jnp.where(along > 0, jnp.mean(curved) / jnp.where(along > 0, along, 1.0), jnp.nan)

@@ -9,7 +9,6 @@ from armillary.errors import ProbeError
 from armillary.probes.probe import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
-from armillary.tasks.data import Samples
 
 
 def data_of(now: Snapshot, probe: Probe) -> Any:
@@ -25,6 +24,8 @@ class Losses(Probe):
     Returns `train_loss` and `test_loss`, scalars, in the loss's reduction (mean or sum over samples).
     Raises `ProbeError` without data. Cost: one pass over all samples.
     """
+
+    foreign = True
 
     def __call__(self, now: Snapshot) -> Observation:
         data = data_of(now, self)
@@ -42,6 +43,8 @@ class Accuracy(Probe):
     Raises `ProbeError` without data.
     """
 
+    foreign = True
+
     def __call__(self, now: Snapshot) -> Observation:
         data = data_of(now, self)
         seen = {}
@@ -53,10 +56,12 @@ class Accuracy(Probe):
         return seen
 
 
-def accuracy(network: Any, samples: Samples) -> jax.Array:
+def accuracy(network: Any, samples: Any) -> jax.Array:
     """The share of `samples` that the network puts in the right class."""
-    outputs = jax.vmap(network)(samples.inputs)
-    targets = samples.targets
+    if getattr(network, "foreign", False):
+        outputs, targets = network.predictions(samples)
+    else:
+        outputs, targets = jax.vmap(network)(samples.inputs), samples.targets
     if outputs.shape[-1] == 1:
         return jnp.mean(jnp.sign(outputs) == jnp.sign(targets.reshape(outputs.shape)))
     classes = targets if jnp.issubdtype(targets.dtype, jnp.integer) else jnp.argmax(targets, axis=-1)

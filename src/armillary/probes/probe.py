@@ -28,6 +28,9 @@ class Probe(eqx.Module):
     """
 
     needs_update: ClassVar[bool] = False
+    foreign: ClassVar[bool] = False
+    """Whether it can look at networks of other libraries too (`armillary.interop`): it then asks of the network only
+    weight matrices, or what such a network computes itself."""
 
     def __call__(self, now: Snapshot) -> Observation:
         raise NotImplementedError
@@ -54,25 +57,46 @@ def probe(
     >>> print(probe(network, [arm.probes.WeightNorm()]).weight_norm.dims)
     ('layer',)
     """
+    return look_at(snapshot_of(network, data=data, loss=loss, initial=initial), probes, None)[0]
+
+
+def snapshot_of(
+    network: PyTree, *, data: Any = None, loss: Any = None, initial: PyTree = None, update: PyTree = None
+) -> Snapshot:
+    """A network at hand as probes are shown it. Raises `ProbeError` for weights that are not finite."""
     from armillary.rules.loss import Loss
-    from armillary.trajectory import labelled
 
     if isinstance(data, tuple):
         data = Samples(*data)
     if isinstance(data, Samples):
         data = Data(data)
-    now = Snapshot(network, initial, data, loss if loss is not None else Loss())
     if not bool(_finite(network)):
         raise ProbeError("the network has weights that are nan or infinite; probe it before it diverges")
-    variables = {}
-    for one in probes:
-        for name, seen in _looked(one, now).items():
-            labels = {"units": seen.unit, "long_name": seen.long_name or name.replace("_", " ")}
-            variables[name] = (seen.dims, seen.values, labels)
-    return labelled(variables, {})
+    return Snapshot(network, initial, data, loss if loss is not None else Loss(), update=update)
 
 
+def look_at(now: Snapshot, probes: Sequence[Probe], memory: Sequence[Any] | None) -> tuple[xr.Dataset, list[Any]]:
+    """What probes see, and what they remember for the next time; `memory` is what they remember of the last, if any."""
+    from armillary.trajectory import labelled
+
+    look = _looked_plainly if getattr(now.network, "foreign", False) else _looked
+    variables, kept = {}, []
+    for index, one in enumerate(probes):
+        begin = getattr(one, "begin", None)
+        before = begin(now) if begin is not None and memory is None else memory[index] if memory else None
+        seen, after = look(one, now, before)
+        kept.append(after)
+        for name, quantity in seen.items():
+            labels = {"units": quantity.unit, "long_name": quantity.long_name or name.replace("_", " ")}
+            variables[name] = (quantity.dims, quantity.values, labels)
+    return labelled(variables, {}), kept
+
+
+def _looked_plainly(one: Any, now: Snapshot, memory: Any) -> tuple[Observation, Any]:
+    return one.follow(now, memory) if hasattr(one, "begin") else (one(now), None)
+
+
+_looked = Compiled(_looked_plainly)
 _finite = Compiled(
     lambda network: jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(parameters(network))]))
 )
-_looked = Compiled(lambda one, now: one(now))

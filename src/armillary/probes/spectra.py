@@ -22,6 +22,8 @@ class SingularValues(Probe):
     Raises `ProbeError` if the network has no matrix. Cost: one SVD a layer.
     """
 
+    foreign = True
+
     def __call__(self, now: Snapshot) -> Observation:
         found = matrices(now.network)
         if not found:
@@ -40,6 +42,8 @@ class StableRank(Probe):
     Cost: one Gram matrix on the shorter side and its eigenvalues, for each layer; ratios below the root of the rounding
     error are not resolved.
     """
+
+    foreign = True
 
     count: int = eqx.field(static=True, default=4)
 
