@@ -12,18 +12,36 @@ from armillary.curvature.operators import Operator as Operator
 from armillary.curvature.operators import gauss_newton as gauss_newton
 from armillary.curvature.operators import gradient_covariance as gradient_covariance
 from armillary.curvature.operators import hessian as hessian
+from armillary.curvature.spectrum import count_above_bulk as count_above_bulk
+from armillary.curvature.spectrum import gap_after as gap_after
+from armillary.curvature.spectrum import gap_count as gap_count
+from armillary.curvature.spectrum import log_gaps as log_gaps
+from armillary.curvature.spectrum import negative_mass as negative_mass
+from armillary.curvature.spectrum import zero_fraction as zero_fraction
+from armillary.curvature.symmetry import live_units as live_units
+from armillary.curvature.symmetry import rescaling_directions as rescaling_directions
+from armillary.curvature.symmetry import rescaling_signs as rescaling_signs
 
 __all__ = [
     "Eigenpairs",
     "Estimate",
     "Operator",
     "Quadrature",
+    "count_above_bulk",
     "dense",
     "eigenpairs",
+    "gap_after",
+    "gap_count",
     "gauss_newton",
     "gradient_covariance",
     "hessian",
+    "live_units",
+    "log_gaps",
+    "negative_mass",
     "quadrature",
+    "rescaling_directions",
+    "rescaling_signs",
     "squared_norm",
     "trace",
+    "zero_fraction",
 ]

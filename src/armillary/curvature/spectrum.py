@@ -4,28 +4,31 @@ All take eigenvalues along the last axis, the largest first, and give one number
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from armillary.errors import require_between
+
+Spectrum = Float[Array, "... parameter"] | Float[np.ndarray, "... parameter"]
 
 FLOOR = 1e-8
 """Eigenvalues below this times the largest count as so small in a logarithm: rounding opens no gaps there."""
 
 
-def log_gaps(values: Float[Array, "... parameter"], among: int = 40) -> Float[Array, "... gap"]:
+def log_gaps(values: Spectrum, among: int = 40) -> Float[Array, "... gap"]:
     """log(λ_i/λ_(i+1)) of the first `among` eigenvalues and those after them; entry i - 1 is the gap after i of them.
 
     Eigenvalues at or below `FLOOR` times the largest, negative ones too, count as that. There are as many gaps as the
     spectrum has, if that is fewer. Raises `InvalidValue` for fewer than one.
     """
     require_between("the number of eigenvalues looked at (among)", among, 1)
-    kept = values[..., : among + 1]
+    kept = jnp.asarray(values)[..., : among + 1]
     sizes = jnp.maximum(kept, FLOOR * jnp.maximum(kept[..., :1], jnp.finfo(kept.dtype).tiny))
     logs = jnp.log(sizes)
     return logs[..., :-1] - logs[..., 1:]
 
 
-def gap_count(values: Float[Array, "... parameter"], among: int = 40) -> Int[Array, "..."]:
+def gap_count(values: Spectrum, among: int = 40) -> Int[Array, "..."]:
     """How many eigenvalues lie above the largest logarithmic gap among the first `among`: the number of outliers.
 
     It always finds one: read `gap_after` beside it, the ratio of the eigenvalues on its two sides. The count of a
@@ -39,7 +42,7 @@ def gap_count(values: Float[Array, "... parameter"], among: int = 40) -> Int[Arr
     return jnp.argmax(log_gaps(values, among), axis=-1) + 1
 
 
-def gap_after(values: Float[Array, "... parameter"], count: int) -> Float[Array, "..."]:
+def gap_after(values: Spectrum, count: int) -> Float[Array, "..."]:
     """The `count`-th largest eigenvalue over the next one, at least 1 and up to 1/`FLOOR`.
 
     Raises `InvalidValue` for a count below 1 or at or above the number of eigenvalues.
@@ -51,9 +54,7 @@ def gap_after(values: Float[Array, "... parameter"], count: int) -> Float[Array,
     return jnp.exp(log_gaps(values, count)[..., count - 1])
 
 
-def count_above_bulk(
-    values: Float[Array, "... parameter"], factor: float = 10.0, quantile: float = 0.95
-) -> Int[Array, "..."]:
+def count_above_bulk(values: Spectrum, factor: float = 10.0, quantile: float = 0.95) -> Int[Array, "..."]:
     """How many eigenvalues exceed `factor` times the `quantile` of all sizes |λ|: outliers by another definition.
 
     It sees at most a share 1 - quantile of the spectrum, and so none in a small network with many outliers. Raises
@@ -68,9 +69,7 @@ def count_above_bulk(
     return jnp.sum(values > factor * bulk, axis=-1)
 
 
-def zero_fraction(
-    values: Float[Array, "... parameter"], threshold: float = 1e-3, *, relative: bool = True
-) -> Float[Array, "..."]:
+def zero_fraction(values: Spectrum, threshold: float = 1e-3, *, relative: bool = True) -> Float[Array, "..."]:
     """The share of eigenvalues with |λ| below `threshold` times the largest, or below `threshold` itself.
 
     The first moves when the largest eigenvalue does: quote both. 1 for a spectrum of 0. Raises `InvalidValue` for a
@@ -86,7 +85,7 @@ def zero_fraction(
     return jnp.mean(sizes <= threshold * largest if relative else sizes < threshold, axis=-1)
 
 
-def negative_mass(values: Float[Array, "... parameter"]) -> Float[Array, "..."]:
+def negative_mass(values: Spectrum) -> Float[Array, "..."]:
     """The sum of the sizes of the negative eigenvalues over that of all, in [0, 1]; 0 for a spectrum of 0.
 
     >>> print(negative_mass(jnp.array([3.0, 0.0, -1.0])))

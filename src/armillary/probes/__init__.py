@@ -1,5 +1,6 @@
 """Instruments: pure functions of a snapshot, on a network inside `simulate` or on a user's own."""
 
+from armillary.probes.clusters import ClusterCurvature as ClusterCurvature
 from armillary.probes.conserved import ConservedQuantities as ConservedQuantities
 from armillary.probes.conserved import SaddleCoordinates as SaddleCoordinates
 from armillary.probes.conserved import Stationarity as Stationarity
@@ -13,6 +14,7 @@ from armillary.probes.curvature import Traces as Traces
 from armillary.probes.diagonal import Coefficients as Coefficients
 from armillary.probes.diagonal import KernelDistance as KernelDistance
 from armillary.probes.diagonal import SolutionNorms as SolutionNorms
+from armillary.probes.eigenvectors import EigenvectorLoss as EigenvectorLoss
 from armillary.probes.linear_networks import ExcessLoss as ExcessLoss
 from armillary.probes.linear_networks import GramOperator as GramOperator
 from armillary.probes.linear_networks import ImbalanceSpectrum as ImbalanceSpectrum
@@ -30,6 +32,7 @@ from armillary.probes.matrix_recovery import MatrixSpectrum as MatrixSpectrum
 from armillary.probes.matrix_recovery import PrincipalCosines as PrincipalCosines
 from armillary.probes.matrix_recovery import Surplus as Surplus
 from armillary.probes.patches import PatchFeatures as PatchFeatures
+from armillary.probes.paths import SegmentLoss as SegmentLoss
 from armillary.probes.pretraining import BestHead as BestHead
 from armillary.probes.pretraining import ExcessRisk as ExcessRisk
 from armillary.probes.pretraining import SubspaceError as SubspaceError
@@ -50,6 +53,7 @@ from armillary.probes.spectra import StableRank as StableRank
 from armillary.probes.state_space import StateSpaceFactors as StateSpaceFactors
 from armillary.probes.state_space import StateSpaceStatistics as StateSpaceStatistics
 from armillary.probes.state_space import StateSpaceWeights as StateSpaceWeights
+from armillary.probes.symmetry import RescalingSymmetry as RescalingSymmetry
 from armillary.probes.weights import Balancedness as Balancedness
 from armillary.probes.weights import DistanceFromInitialisation as DistanceFromInitialisation
 from armillary.probes.weights import UpdateCosine as UpdateCosine
@@ -60,6 +64,7 @@ __all__ = [
     "Balancedness",
     "BestHead",
     "BoundaryLinearity",
+    "ClusterCurvature",
     "Coefficients",
     "ConservedQuantities",
     "CurvatureProbe",
@@ -67,6 +72,7 @@ __all__ = [
     "DenseSpectrum",
     "DistanceFromInitialisation",
     "EffectiveRanks",
+    "EigenvectorLoss",
     "ExcessLoss",
     "ExcessRisk",
     "ExtremeEigenvalues",
@@ -87,7 +93,9 @@ __all__ = [
     "PrincipalCosines",
     "Probe",
     "RegressionErrors",
+    "RescalingSymmetry",
     "SaddleCoordinates",
+    "SegmentLoss",
     "Sharpness",
     "SignRIP",
     "SignalNorm",

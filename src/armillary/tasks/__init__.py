@@ -2,6 +2,8 @@
 
 from armillary.tasks.classification import GaussianClasses as GaussianClasses
 from armillary.tasks.classification import RandomLift as RandomLift
+from armillary.tasks.clusters import GaussianClusters as GaussianClusters
+from armillary.tasks.clusters import nearest_centre as nearest_centre
 from armillary.tasks.covariate_noise import CovariateNoise as CovariateNoise
 from armillary.tasks.covariate_noise import SignalTeacher as SignalTeacher
 from armillary.tasks.covariate_noise import WideCovariateNoise as WideCovariateNoise
@@ -33,6 +35,8 @@ from armillary.tasks.sensing import MatrixPopulation as MatrixPopulation
 from armillary.tasks.sensing import MatrixSensing as MatrixSensing
 from armillary.tasks.sequences import DigitRows as DigitRows
 from armillary.tasks.sequences import FilteredNoise as FilteredNoise
+from armillary.tasks.shuffled import ShuffledLabels as ShuffledLabels
+from armillary.tasks.shuffled import ShuffledPixels as ShuffledPixels
 from armillary.tasks.sparse import SparseRegression as SparseRegression
 from armillary.tasks.teacher import NetworkTeacher as NetworkTeacher
 from armillary.tasks.whiten import whitened as whitened
@@ -49,6 +53,7 @@ __all__ = [
     "FilteredNoise",
     "FixedDesign",
     "GaussianClasses",
+    "GaussianClusters",
     "GaussianMixture",
     "GaussianPopulation",
     "ImageFiles",
@@ -64,12 +69,15 @@ __all__ = [
     "QuadraticTeacher",
     "RandomLift",
     "Samples",
+    "ShuffledLabels",
+    "ShuffledPixels",
     "SignalTeacher",
     "SparseRegression",
     "Task",
     "WideCovariateNoise",
     "conditioned_design",
     "hierarchical",
+    "nearest_centre",
     "problem_key",
     "read_cifar10",
     "read_idx",

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from armillary.errors import require_between, unknown
+from armillary.errors import InvalidValue, require_between, unknown
 from armillary.settings import derived
 from armillary.tasks.data import Data, Samples, Task
 
 TARGETS = ("class", "onehot", "parity")
+POOLED = (1, 2, 4)
 
 
 @functools.cache
@@ -41,8 +42,9 @@ class Digits(Task):
       can be swept in one program.
     - `standardise`: subtract each pixel's mean over the training set and divide by the overall deviation.
     - `reshuffle`: draw the training subset anew for each seed instead of the same one for all.
+    - `pooled`: side of the squares of pixels that are averaged into one: 1 (none), 2 (4 x 4 images) or 4 (2 x 2).
 
-    Raises `InvalidValue` for more samples than there are, or a label noise outside [0, 1].
+    Raises `InvalidValue` for more samples than there are, a label noise outside [0, 1], or another `pooled`.
 
     >>> Digits(samples=1000).draw(jax.random.key(0)).test.count
     797
@@ -53,6 +55,7 @@ class Digits(Task):
     label_noise: float
     standardise: bool = eqx.field(static=True)
     reshuffle: bool = eqx.field(static=True)
+    pooled: int = eqx.field(static=True)
     clean: Data = derived()
 
     def __init__(
@@ -62,20 +65,24 @@ class Digits(Task):
         label_noise: float = 0.0,
         standardise: bool = True,
         reshuffle: bool = False,
+        pooled: int = 1,
     ):
         require_between("the number of samples", samples, 1, 1796, note="one of the 1797 is left to test")
         require_between("label_noise", label_noise, 0.0, 1.0)
         if targets not in TARGETS:
             raise unknown("targets", targets, TARGETS)
+        if pooled not in POOLED:
+            raise InvalidValue(f"pooled is {pooled}, but must be 1, 2 or 4 (the side of the squares of an 8 x 8 image)")
         self.samples, self.targets, self.label_noise = samples, targets, label_noise
         self.standardise, self.reshuffle = standardise, reshuffle
+        self.pooled = pooled
         images, labels = _digits()  # laid out once, so that the members of a run share one copy
         images = self._scaled(images.astype(np.dtype(jnp.result_type(float))))
         self.clean = self._split(images, labels, jax.device_put)
 
     @property
     def inputs(self) -> int:
-        return 64
+        return (8 // self.pooled) ** 2
 
     @property
     def outputs(self) -> int:
@@ -97,6 +104,9 @@ class Digits(Task):
         return Data(train, Samples(clean.test.inputs, self._encode(clean.test.targets)))
 
     def _scaled(self, images: Any) -> Any:
+        side = 8 // self.pooled
+        if self.pooled > 1:
+            images = images.reshape(-1, side, self.pooled, side, self.pooled).mean(axis=(2, 4)).reshape(-1, side**2)
         if not self.standardise:
             return images
         images = images - images[: self.samples].mean(axis=0)

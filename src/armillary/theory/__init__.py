@@ -16,6 +16,11 @@ from armillary.theory.deep_linear import layer_strengths as layer_strengths
 from armillary.theory.deep_linear import mode_sigmoid as mode_sigmoid
 from armillary.theory.deep_linear import mode_time as mode_time
 from armillary.theory.deep_linear import unbalanced_mode as unbalanced_mode
+from armillary.theory.hessian_rank import ClusterOutliers as ClusterOutliers
+from armillary.theory.hessian_rank import cluster_outliers as cluster_outliers
+from armillary.theory.hessian_rank import gram_spectrum as gram_spectrum
+from armillary.theory.hessian_rank import parameter_count as parameter_count
+from armillary.theory.hessian_rank import rank_bound as rank_bound
 from armillary.theory.implicit_bias import DiagonalMirrorFlow as DiagonalMirrorFlow
 from armillary.theory.implicit_bias import least_penalty as least_penalty
 from armillary.theory.implicit_bias import minimum_l1 as minimum_l1
@@ -102,6 +107,7 @@ from armillary.theory.theory import theory as theory
 __all__ = [
     "THEORIES",
     "Check",
+    "ClusterOutliers",
     "DeepLinearModes",
     "DiagonalMirrorFlow",
     "DisturbedScalarFlow",
@@ -132,6 +138,7 @@ __all__ = [
     "benign_variance",
     "best_ridge_error",
     "best_stopping",
+    "cluster_outliers",
     "contraction_bound",
     "copies_time",
     "copies_weight",
@@ -152,6 +159,7 @@ __all__ = [
     "final_weak_share",
     "first_step_gradient",
     "first_step_stable_rank",
+    "gram_spectrum",
     "high_dimensional_flow",
     "infinitely_deep_time",
     "informativeness",
@@ -174,9 +182,11 @@ __all__ = [
     "opposed_mode",
     "orthonormal_flow",
     "oscillating_growth",
+    "parameter_count",
     "penalty",
     "pretrained_excess",
     "random_stable_rank",
+    "rank_bound",
     "rebalanced_decay",
     "representation_error",
     "residual_variance",
