@@ -22,6 +22,11 @@ from armillary.models.initialisation import Gaussian as Gaussian
 from armillary.models.initialisation import GreedyAutoencoder as GreedyAutoencoder
 from armillary.models.initialisation import Orthogonal as Orthogonal
 from armillary.models.initialisation import haar_orthogonal as haar_orthogonal
+from armillary.models.local_stability import RadiusDescent as RadiusDescent
+from armillary.models.local_stability import Rescale as Rescale
+from armillary.models.local_stability import Stabilised as Stabilised
+from armillary.models.local_stability import spectral_radius as spectral_radius
+from armillary.models.local_stability import step_radii as step_radii
 from armillary.models.mlp import MLP as MLP
 from armillary.models.mlp import MLPNetwork as MLPNetwork
 from armillary.models.model import Dense as Dense
@@ -37,6 +42,11 @@ from armillary.models.parametrisation import Scales as Scales
 from armillary.models.parametrisation import scales as scales
 from armillary.models.patch_network import PatchModel as PatchModel
 from armillary.models.patch_network import PatchNetwork as PatchNetwork
+from armillary.models.recurrent import Cell as Cell
+from armillary.models.recurrent import GatedCell as GatedCell
+from armillary.models.recurrent import OneStep as OneStep
+from armillary.models.recurrent import Recurrent as Recurrent
+from armillary.models.recurrent import RecurrentNetwork as RecurrentNetwork
 from armillary.models.state_space import EqualEntries as EqualEntries
 from armillary.models.state_space import Poles as Poles
 from armillary.models.state_space import StateSpace as StateSpace
@@ -52,6 +62,7 @@ from armillary.models.tangent_kernel import arc_cosine_features as arc_cosine_fe
 from armillary.models.tangent_kernel import arc_cosine_tangent as arc_cosine_tangent
 from armillary.models.two_layer_linear import NullOrthogonal as NullOrthogonal
 from armillary.models.two_layer_linear import Opposed as Opposed
+from armillary.models.two_layer_linear import Prepared as Prepared
 from armillary.models.two_layer_linear import TwoLayerLinear as TwoLayerLinear
 from armillary.models.two_layer_linear import WidthScaled as WidthScaled
 
@@ -61,6 +72,7 @@ __all__ = [
     "PARAMETRISATIONS",
     "AsymmetricFactors",
     "AsymmetricProduct",
+    "Cell",
     "ClusterClassifier",
     "Committee",
     "CommitteeNetwork",
@@ -74,6 +86,7 @@ __all__ = [
     "FeatureNetwork",
     "FiniteWidth",
     "FiniteWidthKernel",
+    "GatedCell",
     "Gaussian",
     "GreedyAutoencoder",
     "Kernel",
@@ -84,13 +97,20 @@ __all__ = [
     "NormalisedChain",
     "NormalisedLinear",
     "NullOrthogonal",
+    "OneStep",
     "Opposed",
     "Orthogonal",
     "PatchModel",
     "PatchNetwork",
     "Poles",
+    "Prepared",
+    "RadiusDescent",
     "RandomFeatures",
+    "Recurrent",
+    "RecurrentNetwork",
+    "Rescale",
     "Scales",
+    "Stabilised",
     "StateSpace",
     "StateSpaceChain",
     "StateSpaceLayer",
@@ -110,4 +130,6 @@ __all__ = [
     "parameters",
     "rebalanced",
     "scales",
+    "spectral_radius",
+    "step_radii",
 ]  # fmt: skip

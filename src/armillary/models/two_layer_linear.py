@@ -1,4 +1,4 @@
-"""Two linear layers from special starts: scaled by width, blind to directions without data, of chosen imbalance."""
+"""Two linear layers from special starts: scaled by width, blind to directions without data, of chosen imbalance or output."""
 
 import equinox as eqx
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from armillary.errors import InvalidValue, require_between
+from armillary.errors import InvalidValue, is_traced, require_between
 from armillary.models.deep_linear import LinearChain
 from armillary.models.initialisation import haar_orthogonal
 from armillary.models.model import Model
@@ -96,7 +96,32 @@ class Opposed(eqx.Module):
         return jnp.sqrt(self.size) * first, jnp.sqrt(self.size) * last[None]
 
 
-Start = WidthScaled | NullOrthogonal | Opposed
+class Prepared(eqx.Module):
+    """Random layers for one input and one output, of exactly the `output` v·u at input 1 and the `curvature` |u|² + |v|².
+
+    u = first layer, v = last. |u + v|² = curvature + 2 output and |u - v|² = curvature - 2 output, in two random
+    orthogonal directions of the hidden units. Both can be swept in one program. Raises `InvalidValue` unless the curvature
+    is at least 2 |output|, and at drawing for fewer than 2 hidden units or more inputs or outputs than one.
+    """
+
+    output: float = 1.0
+    curvature: float = 2.0
+
+    def __check_init__(self):
+        if not is_traced(self.output) and np.ndim(self.output) == 0:
+            low = 2 * abs(float(self.output))
+            require_between("the curvature", self.curvature, low, note="twice the output's size")
+
+    def __call__(self, key: PRNGKeyArray, inputs: int, width: int, outputs: int) -> Layers:
+        require_between("the number of inputs, and of outputs", max(inputs, outputs), 1, 1)
+        require_between("the width", width, 2)
+        frame = haar_orthogonal(key, width, 2)
+        total = frame[:, 0] * jnp.sqrt(self.curvature + 2 * self.output)
+        gap = frame[:, 1] * jnp.sqrt(self.curvature - 2 * self.output)
+        return (total + gap)[:, None] / 2, (total - gap)[None] / 2
+
+
+Start = WidthScaled | NullOrthogonal | Opposed | Prepared
 """Any way to draw two layers: `start(key, inputs, width, outputs) -> (first, last)`."""
 
 

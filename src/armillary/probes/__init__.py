@@ -39,6 +39,9 @@ from armillary.probes.pretraining import SubspaceError as SubspaceError
 from armillary.probes.pretraining import TeacherAccuracy as TeacherAccuracy
 from armillary.probes.probe import Probe as Probe
 from armillary.probes.probe import probe as probe
+from armillary.probes.recurrent import GradientNorm as GradientNorm
+from armillary.probes.recurrent import InputSensitivity as InputSensitivity
+from armillary.probes.recurrent import StepRadii as StepRadii
 from armillary.probes.regression import FrozenSubspace as FrozenSubspace
 from armillary.probes.regression import RegressionErrors as RegressionErrors
 from armillary.probes.robust_recovery import SignalResidual as SignalResidual
@@ -79,8 +82,10 @@ __all__ = [
     "FactorBalance",
     "FrozenSubspace",
     "GradientNoise",
+    "GradientNorm",
     "GramOperator",
     "ImbalanceSpectrum",
+    "InputSensitivity",
     "JacobianSpectrum",
     "KernelDistance",
     "Losses",
@@ -109,6 +114,7 @@ __all__ = [
     "StateSpaceStatistics",
     "StateSpaceWeights",
     "Stationarity",
+    "StepRadii",
     "SubproductSpectrum",
     "SubspaceError",
     "Surplus",

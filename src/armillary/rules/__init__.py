@@ -11,6 +11,7 @@ from armillary.rules.feeds import MiniBatch as MiniBatch
 from armillary.rules.feeds import Online as Online
 from armillary.rules.flow import GradientFlow as GradientFlow
 from armillary.rules.flow import LinearFlow as LinearFlow
+from armillary.rules.local_stability import LocalStability as LocalStability
 from armillary.rules.loss import LOSSES as LOSSES
 from armillary.rules.loss import Loss as Loss
 from armillary.rules.optimisers import SGD as SGD
@@ -47,6 +48,7 @@ __all__ = [
     "LeastSquares",
     "LinearClassifier",
     "LinearFlow",
+    "LocalStability",
     "LogisticRegression",
     "Loss",
     "MiniBatch",

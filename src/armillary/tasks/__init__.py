@@ -34,6 +34,7 @@ from armillary.tasks.regression import conditioned_design as conditioned_design
 from armillary.tasks.sensing import MatrixPopulation as MatrixPopulation
 from armillary.tasks.sensing import MatrixSensing as MatrixSensing
 from armillary.tasks.sequences import DigitRows as DigitRows
+from armillary.tasks.sequences import DigitSequences as DigitSequences
 from armillary.tasks.sequences import FilteredNoise as FilteredNoise
 from armillary.tasks.shuffled import ShuffledLabels as ShuffledLabels
 from armillary.tasks.shuffled import ShuffledPixels as ShuffledPixels
@@ -47,6 +48,7 @@ __all__ = [
     "CovariateNoise",
     "Data",
     "DigitRows",
+    "DigitSequences",
     "Digits",
     "FactorModel",
     "FeaturePatches",

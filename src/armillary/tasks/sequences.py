@@ -158,3 +158,41 @@ class DigitRows(Task):
 
     def draw(self, key: PRNGKeyArray) -> Data:
         return self.rows
+
+
+class DigitSequences(Task):
+    """Digits as sequences of 64/`pixels` steps of `pixels` pixels, row by row, with the class number as target.
+
+    The first `samples` of `Digits`, standardised, are trained on and the others are the test set; nothing is drawn.
+    Raises `InvalidValue` for more samples than there are, and for pixels that do not divide 64.
+
+    >>> DigitSequences(samples=50).draw(jax.random.key(0)).train.inputs.shape
+    (50, 16, 4)
+    """
+
+    samples: int = eqx.field(static=True, default=1500)
+    pixels: int = eqx.field(static=True, default=4)
+    sequences: Data = derived()
+
+    outputs = 10
+
+    def __init__(self, samples: int = 1500, pixels: int = 4):
+        require_between("the number of pixels a step", pixels, 1, 64)
+        if 64 % pixels:
+            raise InvalidValue(f"{pixels} pixels a step do not divide an image of 64; use 1, 2, 4, 8, 16, 32 or 64")
+        self.samples, self.pixels = samples, pixels
+        images = Digits(samples).clean
+        cut = lambda part: Samples(part.inputs.reshape(-1, 64 // pixels, pixels), part.targets)
+        self.sequences = Data(cut(images.train), cut(images.test))
+
+    @property
+    def inputs(self) -> int:
+        return self.pixels
+
+    @property
+    def length(self) -> int:
+        """Steps of a sequence."""
+        return 64 // self.pixels
+
+    def draw(self, key: PRNGKeyArray) -> Data:
+        return self.sequences

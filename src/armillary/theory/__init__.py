@@ -8,6 +8,13 @@ from armillary.theory.benign import effective_ridge as effective_ridge
 from armillary.theory.benign import leading_variance as leading_variance
 from armillary.theory.benign import linear_errors as linear_errors
 from armillary.theory.benign import spiked_spectrum as spiked_spectrum
+from armillary.theory.catapult import SolvableCatapult as SolvableCatapult
+from armillary.theory.catapult import arcsine_density as arcsine_density
+from armillary.theory.catapult import catapult_phase as catapult_phase
+from armillary.theory.catapult import final_sharpness_bound as final_sharpness_bound
+from armillary.theory.catapult import scheduled_course as scheduled_course
+from armillary.theory.catapult import scheduled_map as scheduled_map
+from armillary.theory.catapult import scheduled_shrinkage as scheduled_shrinkage
 from armillary.theory.deep_linear import DeepLinearModes as DeepLinearModes
 from armillary.theory.deep_linear import depth_strength as depth_strength
 from armillary.theory.deep_linear import depth_time as depth_time
@@ -64,9 +71,31 @@ from armillary.theory.max_margin import first_step_gradient as first_step_gradie
 from armillary.theory.max_margin import first_step_stable_rank as first_step_stable_rank
 from armillary.theory.max_margin import margin_direction as margin_direction
 from armillary.theory.max_margin import random_stable_rank as random_stable_rank
+from armillary.theory.mean_field import chi as chi
+from armillary.theory.mean_field import correlation_map as correlation_map
+from armillary.theory.mean_field import correlation_slope as correlation_slope
+from armillary.theory.mean_field import critical_bias_variance as critical_bias_variance
+from armillary.theory.mean_field import critical_line as critical_line
+from armillary.theory.mean_field import critical_weight_variance as critical_weight_variance
+from armillary.theory.mean_field import fixed_correlation as fixed_correlation
+from armillary.theory.mean_field import fixed_length as fixed_length
+from armillary.theory.mean_field import length_map as length_map
+from armillary.theory.mean_field import length_slope as length_slope
+from armillary.theory.mean_field import propagated as propagated
 from armillary.theory.oscillation import critical_learning_rate as critical_learning_rate
 from armillary.theory.oscillation import final_weak_share as final_weak_share
 from armillary.theory.oscillation import oscillating_growth as oscillating_growth
+from armillary.theory.path_counts import StackedPaths as StackedPaths
+from armillary.theory.path_counts import critical_depth_radius as critical_depth_radius
+from armillary.theory.path_counts import endless_gradient as endless_gradient
+from armillary.theory.path_counts import largest_delay as largest_delay
+from armillary.theory.path_counts import mean_square_path_sum as mean_square_path_sum
+from armillary.theory.path_counts import path_count as path_count
+from armillary.theory.path_counts import path_sum as path_sum
+from armillary.theory.path_counts import state_path_count as state_path_count
+from armillary.theory.path_counts import total_gradient as total_gradient
+from armillary.theory.phase import Phase as Phase
+from armillary.theory.phase import phase as phase
 from armillary.theory.pretraining import FactorRegression as FactorRegression
 from armillary.theory.pretraining import crossing as crossing
 from armillary.theory.pretraining import informativeness as informativeness
@@ -82,6 +111,17 @@ from armillary.theory.quadratic import orthonormal_flow as orthonormal_flow
 from armillary.theory.quadratic import riccati_flow as riccati_flow
 from armillary.theory.quadratic import stationary_risk as stationary_risk
 from armillary.theory.random_matrix import MarchenkoPastur as MarchenkoPastur
+from armillary.theory.rectified import angles as angles
+from armillary.theory.rectified import correlations as correlations
+from armillary.theory.rectified import deep_angle as deep_angle
+from armillary.theory.rectified import deep_condition_number as deep_condition_number
+from armillary.theory.rectified import deep_kernel as deep_kernel
+from armillary.theory.rectified import gain as gain
+from armillary.theory.rectified import kappa as kappa
+from armillary.theory.rectified import layer_correlation as layer_correlation
+from armillary.theory.rectified import layer_slope as layer_slope
+from armillary.theory.rectified import share as share
+from armillary.theory.rectified import tangent_kernel as tangent_kernel
 from armillary.theory.robust_recovery import RobustRecovery as RobustRecovery
 from armillary.theory.robust_recovery import expected_descent as expected_descent
 from armillary.theory.robust_recovery import expected_flow as expected_flow
@@ -123,10 +163,13 @@ __all__ = [
     "OneStepCollapse",
     "OpposedFlow",
     "OrthogonalContraction",
+    "Phase",
     "QuadraticFlow",
     "RobustRecovery",
     "SignalWalk",
+    "SolvableCatapult",
     "Spectrum",
+    "StackedPaths",
     "StateSpaceFlow",
     "StateSpaceModes",
     "StateSpaceStackFlow",
@@ -134,35 +177,58 @@ __all__ = [
     "SymmetricSensing",
     "Theory",
     "WideTwoLayerFlow",
+    "angles",
+    "arcsine_density",
     "asymmetric_decay",
     "benign_variance",
     "best_ridge_error",
     "best_stopping",
+    "catapult_phase",
+    "chi",
     "cluster_outliers",
     "contraction_bound",
     "copies_time",
     "copies_weight",
+    "correlation_map",
+    "correlation_slope",
+    "correlations",
     "critical_amplitude",
+    "critical_bias_variance",
+    "critical_depth_radius",
     "critical_learning_rate",
+    "critical_line",
+    "critical_weight_variance",
     "crossing",
+    "deep_angle",
+    "deep_condition_number",
+    "deep_kernel",
     "depth_strength",
     "depth_time",
     "direction",
     "effective_ranks",
     "effective_ridge",
+    "endless_gradient",
     "equilibria",
     "error_bound",
     "expected_descent",
     "expected_flow",
     "factor_flow",
     "final_error",
+    "final_sharpness_bound",
     "final_weak_share",
     "first_step_gradient",
     "first_step_stable_rank",
+    "fixed_correlation",
+    "fixed_length",
+    "gain",
     "gram_spectrum",
     "high_dimensional_flow",
     "infinitely_deep_time",
     "informativeness",
+    "kappa",
+    "largest_delay",
+    "layer_correlation",
+    "layer_slope",
     "layer_strengths",
     "leading_mode",
     "leading_variance",
@@ -170,9 +236,12 @@ __all__ = [
     "learning_time",
     "least_penalty",
     "least_squares_excess",
+    "length_map",
+    "length_slope",
     "linear_errors",
     "log_norm_law",
     "margin_direction",
+    "mean_square_path_sum",
     "minimum_l1",
     "minimum_l2",
     "mirror_flow",
@@ -183,8 +252,12 @@ __all__ = [
     "orthonormal_flow",
     "oscillating_growth",
     "parameter_count",
+    "path_count",
+    "path_sum",
     "penalty",
+    "phase",
     "pretrained_excess",
+    "propagated",
     "random_stable_rank",
     "rank_bound",
     "rebalanced_decay",
@@ -192,16 +265,23 @@ __all__ = [
     "residual_variance",
     "riccati_flow",
     "saddle_flow",
+    "scheduled_course",
+    "scheduled_map",
+    "scheduled_shrinkage",
+    "share",
     "signal_decay",
     "spectral_errors",
     "spectral_statistics",
     "spiked_spectrum",
+    "state_path_count",
     "stationary_risk",
     "statistical_error",
     "statistics",
     "surplus_eigenvalue",
     "surplus_error",
+    "tangent_kernel",
     "theory",
+    "total_gradient",
     "typical_informativeness",
     "typical_start",
     "unbalanced_mode",
