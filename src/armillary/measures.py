@@ -65,3 +65,28 @@ def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
     if use.sum() < 3:
         return float("nan")
     return float(pd.Series(x[use]).rank().corr(pd.Series(y[use]).rank()))
+
+
+def standard_errors_away(values: ArrayLike, expected: float) -> float:
+    """How far the mean of the finite values is from what is expected, in its standard errors; nan for fewer than two.
+
+    >>> round(standard_errors_away([1.0, 2.0, 3.0], 2.5), 3)
+    0.866
+    """
+    values = np.asarray(values, float).ravel()
+    values = values[np.isfinite(values)]
+    if values.size < 2:
+        return float("nan")
+    return float(abs(values.mean() - expected) / (values.std(ddof=1) / np.sqrt(values.size)))
+
+
+def in_groups(values: xr.DataArray, groups: int, dim: str = "seed") -> xr.DataArray:
+    """`values` with `dim` cut into equal groups, as the dimensions `group` and `dim`: what is found group by group says how
+    much it scatters. What is left over is dropped.
+
+    >>> in_groups(xr.DataArray(np.arange(7), dims="seed"), 3).std("seed").values
+    array([0.5, 0.5, 0.5])
+    """
+    size = values.sizes[dim] // groups
+    parts = [values.isel({dim: slice(i * size, (i + 1) * size)}).drop_vars(dim, errors="ignore") for i in range(groups)]
+    return xr.concat(parts, "group")

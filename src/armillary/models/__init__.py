@@ -1,6 +1,7 @@
 """Networks and the recipes that draw them. Any equinox module is welcome beside these."""
 
 from armillary.models.activations import ACTIVATIONS as ACTIVATIONS
+from armillary.models.activations import Rectified as Rectified
 from armillary.models.activations import activation as activation
 from armillary.models.committee import Committee as Committee
 from armillary.models.committee import CommitteeNetwork as CommitteeNetwork
@@ -106,6 +107,7 @@ __all__ = [
     "Prepared",
     "RadiusDescent",
     "RandomFeatures",
+    "Rectified",
     "Recurrent",
     "RecurrentNetwork",
     "Rescale",

@@ -1,13 +1,14 @@
 """Activation functions by name, so that an experiment can be written down and read back."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import erf
 from jaxtyping import Array
 
-from armillary.errors import unknown
+from armillary.errors import InvalidValue, require_between, unknown
 
 Activation = Callable[[Array], Array]
 
@@ -41,3 +42,29 @@ def activation(name: str | Activation) -> Activation:
     if name not in ACTIVATIONS:
         raise unknown("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]
+
+
+@dataclass(frozen=True)
+class Rectified:
+    """The (a, b)-ReLU of unit gain: (a x + b |x|)/sqrt(a² + b²).
+
+    Of z ~ N(0, 1) it has E f(z)² = E f'(z)² = 1, so that weights of variance 1/fan-in keep both signals and gradients:
+    the edge of chaos. (0, 1) is the absolute value, (1, 1) the ReLU times sqrt(2), (1, 0) the identity. Raises
+    `InvalidValue` where both are 0 or one is not finite. Source: Terjék (2025), arXiv:2502.13110.
+
+    >>> print(Rectified(1.0, 1.0)(jnp.array([-1.0, 1.0])).round(3))
+    [0.    1.414]
+    """
+
+    a: float = 0.0
+    b: float = 1.0
+
+    def __post_init__(self):
+        for name in ("a", "b"):
+            require_between(name, getattr(self, name), -1e30, 1e30)
+        if not self.a and not self.b:
+            raise InvalidValue("a and b are both 0, but one of them must not be: the activation would be 0")
+
+    def __call__(self, x: Array) -> Array:
+        size = (self.a**2 + self.b**2) ** 0.5
+        return (self.a / size) * x + (self.b / size) * jnp.abs(x)

@@ -40,6 +40,13 @@ class LinearChain(eqx.Module):
             first = through(stack, lambda weight, product: weight @ product, first)
         return last @ first
 
+    def preactivations(self, x: Float[Array, " input"]) -> list[Float[Array, " _unit"]]:
+        """What each layer computes, the output last."""
+        seen = [x]
+        for weight in self.weights:
+            seen.append(weight @ seen[-1])
+        return seen[1:]
+
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " output"]:
         return self.matrix @ x
 

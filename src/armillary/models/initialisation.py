@@ -1,5 +1,6 @@
 """Initial weights of linear chains: random, orthogonal, decoupled, pretrained."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -30,9 +31,12 @@ def haar_orthogonal(key: PRNGKeyArray, rows: int, columns: int) -> Float[Array, 
 def drawn_alike(draw: Callable[[PRNGKeyArray, int, int], Array], key: PRNGKeyArray, sizes: Sequence[int]) -> Stacks:
     """`draw(key, output, input)` for each layer between `sizes`: the first, the hidden ones as one batch, the last.
 
-    A deep network then compiles as fast as a shallow one. All hidden layers must be equally wide.
+    A deep network then compiles as fast as a shallow one. Hidden layers that are not equally wide come one by one, as
+    batches of one; `gaussian_alike` compiles them faster.
     """
     keys = jax.random.split(key, len(sizes) - 1)
+    if len(set(sizes[1:-1])) > 1:
+        return tuple(draw(k, rows, columns)[None] for k, columns, rows in zip(keys, sizes, sizes[1:], strict=False))
     runs = (keys[:1], keys[1:-1], keys[1:][-1:])
     shapes = ((sizes[1], sizes[0]), (sizes[1], sizes[1]), (sizes[-1], sizes[-2]))
     return tuple(
@@ -40,6 +44,17 @@ def drawn_alike(draw: Callable[[PRNGKeyArray, int, int], Array], key: PRNGKeyArr
         for run, (rows, columns) in zip(runs, shapes, strict=True)
         if len(run)
     )
+
+
+def gaussian_alike(key: PRNGKeyArray, sizes: Sequence[int]) -> Stacks:
+    """Independent N(0, 1) entries for the layers between `sizes`, as `drawn_alike`; unequal ones are cut from one draw, which
+    compiles in the time of one layer."""
+    if len(set(sizes[1:-1])) <= 1:
+        return drawn_alike(lambda k, o, i: jax.random.normal(k, (o, i)), key, sizes)
+    shapes = list(itertools.pairwise(sizes))
+    ends = np.cumsum([columns * rows for columns, rows in shapes])
+    entries = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
+    return tuple(part.reshape(1, rows, columns) for part, (columns, rows) in zip(entries, shapes, strict=True))
 
 
 def singular_frames(target: ArrayLike) -> tuple[Float[Array, "output mode"], Float[Array, "input mode"]]:

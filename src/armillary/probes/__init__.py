@@ -15,6 +15,9 @@ from armillary.probes.diagonal import Coefficients as Coefficients
 from armillary.probes.diagonal import KernelDistance as KernelDistance
 from armillary.probes.diagonal import SolutionNorms as SolutionNorms
 from armillary.probes.eigenvectors import EigenvectorLoss as EigenvectorLoss
+from armillary.probes.hessian_noise import BatchCurvature as BatchCurvature
+from armillary.probes.hessian_noise import EigenvectorOverlap as EigenvectorOverlap
+from armillary.probes.hessian_noise import HessianNoise as HessianNoise
 from armillary.probes.linear_networks import ExcessLoss as ExcessLoss
 from armillary.probes.linear_networks import GramOperator as GramOperator
 from armillary.probes.linear_networks import ImbalanceSpectrum as ImbalanceSpectrum
@@ -33,6 +36,8 @@ from armillary.probes.matrix_recovery import PrincipalCosines as PrincipalCosine
 from armillary.probes.matrix_recovery import Surplus as Surplus
 from armillary.probes.patches import PatchFeatures as PatchFeatures
 from armillary.probes.paths import SegmentLoss as SegmentLoss
+from armillary.probes.preactivations import PreactivationChange as PreactivationChange
+from armillary.probes.preactivations import Preactivations as Preactivations
 from armillary.probes.pretraining import BestHead as BestHead
 from armillary.probes.pretraining import ExcessRisk as ExcessRisk
 from armillary.probes.pretraining import SubspaceError as SubspaceError
@@ -57,14 +62,17 @@ from armillary.probes.state_space import StateSpaceFactors as StateSpaceFactors
 from armillary.probes.state_space import StateSpaceStatistics as StateSpaceStatistics
 from armillary.probes.state_space import StateSpaceWeights as StateSpaceWeights
 from armillary.probes.symmetry import RescalingSymmetry as RescalingSymmetry
+from armillary.probes.tangent_kernel import EmpiricalTangentKernel as EmpiricalTangentKernel
 from armillary.probes.weights import Balancedness as Balancedness
 from armillary.probes.weights import DistanceFromInitialisation as DistanceFromInitialisation
+from armillary.probes.weights import LearningRate as LearningRate
 from armillary.probes.weights import UpdateCosine as UpdateCosine
 from armillary.probes.weights import WeightNorm as WeightNorm
 
 __all__ = [
     "Accuracy",
     "Balancedness",
+    "BatchCurvature",
     "BestHead",
     "BoundaryLinearity",
     "ClusterCurvature",
@@ -76,6 +84,8 @@ __all__ = [
     "DistanceFromInitialisation",
     "EffectiveRanks",
     "EigenvectorLoss",
+    "EigenvectorOverlap",
+    "EmpiricalTangentKernel",
     "ExcessLoss",
     "ExcessRisk",
     "ExtremeEigenvalues",
@@ -84,10 +94,12 @@ __all__ = [
     "GradientNoise",
     "GradientNorm",
     "GramOperator",
+    "HessianNoise",
     "ImbalanceSpectrum",
     "InputSensitivity",
     "JacobianSpectrum",
     "KernelDistance",
+    "LearningRate",
     "Losses",
     "Margins",
     "MatrixRecovery",
@@ -95,6 +107,8 @@ __all__ = [
     "MinimumNorm",
     "ModeStrength",
     "PatchFeatures",
+    "PreactivationChange",
+    "Preactivations",
     "PrincipalCosines",
     "Probe",
     "RegressionErrors",

@@ -2,12 +2,14 @@
 
 import itertools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, PyTree
 
 from armillary.errors import ProbeError
-from armillary.models.model import matrices, parameters
+from armillary.models.model import learning_rate_scales, matrices, parameters
 from armillary.probes.probe import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
@@ -33,6 +35,8 @@ class WeightNorm(Probe):
     in the latter. Raises `ProbeError` if the network has no matrix.
     """
 
+    foreign = True
+
     def __call__(self, now: Snapshot) -> Observation:
         norms = jnp.stack([jnp.linalg.norm(w) for w in _weights(now.network, self)])
         return {
@@ -47,6 +51,8 @@ class DistanceFromInitialisation(Probe):
     Returns `distance_from_initialisation`, float[layer] (inf for a matrix that started at zero and moved), and
     `parameter_distance`, a scalar, both relative. Raises `ProbeError` without the initial network.
     """
+
+    foreign = True
 
     def __call__(self, now: Snapshot) -> Observation:
         if now.initial is None:
@@ -72,20 +78,27 @@ class UpdateCosine(Probe):
     With C = theta - theta_0 before the update u: <u, C>/(|u||C|). Near 1 the weights drift coherently, near 0
     they diffuse, below 0 they retreat. Returns `update_cosine`, float[layer] (weight matrices), and
     `global_update_cosine`, a scalar; nan where there is no update or no displacement yet (the first step).
+    `own_metric` divides all by the root of the layers' learning-rate factors, as weights are measured in the
+    network's parametrisation: where layers' factors differ, their shares in the cosine of all layers then do not.
     Source: Terjék (2025), arXiv:2502.13110.
     """
+
+    own_metric: bool = eqx.field(static=True, default=False)
 
     needs_update = True
 
     def __call__(self, now: Snapshot) -> Observation:
         if now.update is None or now.initial is None:
             raise ProbeError("UpdateCosine needs the last update and the initial network; use it in a simulation")
-        displacement = jax.tree.map(
-            lambda w, w0, u: w - w0 - u, parameters(now.network), parameters(now.initial), now.update
-        )
-        triples = zip(matrices(now.update), matrices(displacement), matrices(now.network), strict=True)
+        trained, update = parameters(now.network), now.update
+        displacement = jax.tree.map(lambda w, w0, u: w - w0 - u, trained, parameters(now.initial), update)
+        if self.own_metric:
+            rates = learning_rate_scales(now.network, adaptive=False)
+            measured = lambda tree: jax.tree.map(lambda leaf, rate: leaf / jnp.sqrt(rate), tree, rates)
+            trained, update, displacement = (measured(tree) for tree in (trained, update, displacement))
+        triples = zip(matrices(update), matrices(displacement), matrices(trained), strict=True)
         layers = jnp.stack([_cosine([u], [c], [w]) for u, c, w in triples])
-        everything = _cosine(*(jax.tree.leaves(t) for t in (now.update, displacement, parameters(now.network))))
+        everything = _cosine(*(jax.tree.leaves(t) for t in (update, displacement, trained)))
         return {
             "update_cosine": Quantity(layers, "layer", long_name="cosine of update and displacement"),
             "global_update_cosine": Quantity(everything, long_name="cosine of update and displacement, all layers"),
@@ -101,6 +114,29 @@ def _cosine(update: list[Array], displacement: list[Array], weights: list[Array]
     return jnp.where(defined, inner / jnp.where(defined, norms, 1.0), jnp.nan)
 
 
+class LearningRate(Probe):
+    """The learning rate of the last step, where the optimiser remembers it: `CurvatureRate`'s, or what optax's
+    `inject_hyperparams` made.
+
+    Returns `learning_rate`, a scalar, before the layers' own factors; nan before the first step. With a rate from the
+    curvature also `rate_curvature`, the eigenvalue that it was made from. Cost: none. Raises `ProbeError` outside a
+    simulation and for optimisers that remember no rate.
+    """
+
+    def __call__(self, now: Snapshot) -> Observation:
+        found = {n: optax.tree_utils.tree_get(now.rule_memory, n) for n in ("learning_rate", "curvature")}
+        if found["learning_rate"] is None:
+            raise ProbeError(
+                "LearningRate needs an optimiser that remembers its rate, as CurvatureRate, in a simulation"
+            )
+        done = lambda value: jnp.where(now.time > 0, value, jnp.nan)
+        seen = {"learning_rate": Quantity(done(found["learning_rate"]), unit="rate", long_name="learning rate")}
+        if found["curvature"] is not None:
+            what = "largest eigenvalue that the rate was made from"
+            seen["rate_curvature"] = Quantity(done(found["curvature"]), unit="1/rate", long_name=what)
+        return seen
+
+
 class Balancedness(Probe):
     """How unbalanced neighbouring layers are: |W_{l+1}ᵀ W_{l+1} - W_l W_lᵀ|_F over |W_l W_lᵀ|_F.
 
@@ -108,6 +144,8 @@ class Balancedness(Probe):
     Returns `imbalance`, float[gap], one for each pair of neighbouring matrices. Raises `ProbeError` unless
     there are two matrices that fit.
     """
+
+    foreign = True
 
     def __call__(self, now: Snapshot) -> Observation:
         weights = _weights(now.network, self)

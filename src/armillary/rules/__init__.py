@@ -1,5 +1,7 @@
 """How a network learns: descent in steps, or gradient flow."""
 
+from armillary.rules.curvature_rate import CurvatureRate as CurvatureRate
+from armillary.rules.curvature_rate import scale_by_curvature as scale_by_curvature
 from armillary.rules.descent import Descent as Descent
 from armillary.rules.disturbed_flow import Constant as Constant
 from armillary.rules.disturbed_flow import DisturbedFlow as DisturbedFlow
@@ -11,6 +13,9 @@ from armillary.rules.feeds import MiniBatch as MiniBatch
 from armillary.rules.feeds import Online as Online
 from armillary.rules.flow import GradientFlow as GradientFlow
 from armillary.rules.flow import LinearFlow as LinearFlow
+from armillary.rules.lanczos_rate import LanczosRate as LanczosRate
+from armillary.rules.lanczos_rate import heavy_ball as heavy_ball
+from armillary.rules.lanczos_rate import scale_by_lanczos as scale_by_lanczos
 from armillary.rules.local_stability import LocalStability as LocalStability
 from armillary.rules.loss import LOSSES as LOSSES
 from armillary.rules.loss import Loss as Loss
@@ -38,6 +43,7 @@ __all__ = [
     "Constant",
     "ContrastiveLikelihood",
     "Cosine",
+    "CurvatureRate",
     "Descent",
     "DisturbedFlow",
     "FullBatch",
@@ -45,6 +51,7 @@ __all__ = [
     "GradientFlow",
     "KernelRidge",
     "KernelSmoother",
+    "LanczosRate",
     "LeastSquares",
     "LinearClassifier",
     "LinearFlow",
@@ -62,4 +69,7 @@ __all__ = [
     "Solver",
     "Trapping",
     "WarmUp",
+    "heavy_ball",
+    "scale_by_curvature",
+    "scale_by_lanczos",
 ]  # fmt: skip

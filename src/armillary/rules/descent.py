@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from armillary.errors import require_between
@@ -21,7 +22,9 @@ class Descent(eqx.Module):
     """`steps` steps of an optimiser: full batch, mini-batch or one-pass online.
 
     The layers' own learning-rate factors (their parametrisation) multiply the optimiser's updates. Numbers
-    of the optimiser can be swept in one compiled program. Raises `InvalidValue` for negative `steps`.
+    of the optimiser can be swept in one compiled program. Transformations that take optax's extra arguments are handed
+    the step's `value` (the loss), `grad` and `value_fn` (the loss of other weights), as optax's line searches want them,
+    and its `network`, `samples` and `loss`. Raises `InvalidValue` for negative `steps`.
     """
 
     optimiser: Optimiser = SGD()
@@ -44,6 +47,11 @@ class Descent(eqx.Module):
         """What runs."""
         keep = any(getattr(probe, "needs_update", False) for probe in probes)
         return Supervised(task, data, network, self.optimiser, self.loss, self.feed, probes, keep)
+
+
+def _loss_of(weights: PyTree, network: PyTree, samples: Any, loss: Any) -> Array:
+    """The loss of a network with other weights; its arguments are named as the extra ones of which optax fills them."""
+    return loss(eqx.combine(weights, network), samples)
 
 
 class SupervisedState(eqx.Module):
@@ -78,16 +86,28 @@ class Supervised(Process):
 
     def step(self, state: SupervisedState, key: PRNGKeyArray) -> SupervisedState:
         samples, feed = self.feed.next(self.task, self.data, state.feed, key)
-        gradient = eqx.filter_grad(self.loss)(state.network, samples)
+        value, gradient = eqx.filter_value_and_grad(self.loss)(state.network, samples)
         trained = parameters(state.network)
-        updates, memory = self.optimiser.transformation().update(gradient, state.optimiser, trained)
+        listening = optax.with_extra_args_support(self.optimiser.transformation())
+        updates, memory = listening.update(
+            gradient,
+            state.optimiser,
+            trained,
+            value=value,
+            grad=gradient,
+            value_fn=_loss_of,
+            network=state.network,
+            samples=samples,
+            loss=self.loss,
+        )
         rates = learning_rate_scales(state.network, adaptive=self.optimiser.adaptive)
         updates = jax.tree.map(lambda u, rate: u if rate == 1.0 else rate * u, updates, rates)
         network = eqx.apply_updates(state.network, updates)
         return SupervisedState(network, memory, feed, updates if self.keep_update else None)
 
     def snapshot(self, state: SupervisedState, time: Array) -> Snapshot:
-        return Snapshot(state.network, self.initial, self.data, self.loss, time, state.update, self.task)
+        shown = (state.network, self.initial, self.data, self.loss, time, state.update, self.task)
+        return Snapshot(*shown, rule_memory=state.optimiser)
 
     def watched(self, state: SupervisedState) -> PyTree:
         return state.network

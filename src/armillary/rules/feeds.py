@@ -56,7 +56,7 @@ class MiniBatch(eqx.Module):
 
 
 class Online(eqx.Module):
-    """One pass: every step sees `size` fresh samples of the task, never seen before nor again."""
+    """One pass: every step sees `size` fresh samples of the task (or what so many look like), never seen before nor again."""
 
     size: int = eqx.field(static=True, default=1)
 
@@ -66,7 +66,7 @@ class Online(eqx.Module):
     def init(self, data: Data, key: PRNGKeyArray) -> Any:
         return ()
 
-    def next(self, task: Task, data: Data, memory: Any, key: PRNGKeyArray) -> tuple[Samples, Any]:
+    def next(self, task: Task, data: Data, memory: Any, key: PRNGKeyArray) -> tuple[Samples | Population, Any]:
         return task.sample(data, key, self.size), memory
 
 

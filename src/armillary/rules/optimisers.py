@@ -7,6 +7,8 @@ import equinox as eqx
 import optax
 
 from armillary.errors import InvalidValue, require_between
+from armillary.rules.curvature_rate import CurvatureRate
+from armillary.rules.lanczos_rate import LanczosRate
 from armillary.rules.schedules import check_schedule
 
 
@@ -96,4 +98,4 @@ def _with_decay(descent: optax.GradientTransformation, decay: Any) -> optax.Grad
     return descent if decay is None else optax.chain(optax.add_decayed_weights(decay), descent)
 
 
-Optimiser = SGD | Adam | Optax
+Optimiser = SGD | Adam | Optax | CurvatureRate | LanczosRate

@@ -39,6 +39,8 @@ from armillary.tasks.sequences import FilteredNoise as FilteredNoise
 from armillary.tasks.shuffled import ShuffledLabels as ShuffledLabels
 from armillary.tasks.shuffled import ShuffledPixels as ShuffledPixels
 from armillary.tasks.sparse import SparseRegression as SparseRegression
+from armillary.tasks.spiked import NoisyQuadratic as NoisyQuadratic
+from armillary.tasks.spiked import QuadraticForm as QuadraticForm
 from armillary.tasks.teacher import NetworkTeacher as NetworkTeacher
 from armillary.tasks.whiten import whitened as whitened
 
@@ -65,8 +67,10 @@ __all__ = [
     "MatrixPopulation",
     "MatrixSensing",
     "NetworkTeacher",
+    "NoisyQuadratic",
     "Pairs",
     "Population",
+    "QuadraticForm",
     "QuadraticPopulation",
     "QuadraticTeacher",
     "RandomLift",

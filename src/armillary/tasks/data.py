@@ -61,8 +61,8 @@ class Task(eqx.Module):
         """The data of one member of a run."""
         raise NotImplementedError
 
-    def sample(self, data: Data, key: PRNGKeyArray, count: int) -> Samples:
-        """`count` fresh samples of the same source as `data`, for one-pass online learning."""
+    def sample(self, data: Data, key: PRNGKeyArray, count: int) -> Samples | Population:
+        """`count` fresh samples of the same source as `data` (or what so many look like), for one-pass online learning."""
         raise NotImplementedError
 
 

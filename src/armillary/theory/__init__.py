@@ -1,5 +1,6 @@
 """Theories: closed forms and equations of learning, each with the assumptions under which it holds."""
 
+from armillary.theory.batch_rates import largest_rates as largest_rates
 from armillary.theory.benign import NoisyCovariateRegression as NoisyCovariateRegression
 from armillary.theory.benign import Spectrum as Spectrum
 from armillary.theory.benign import benign_variance as benign_variance
@@ -111,6 +112,7 @@ from armillary.theory.quadratic import orthonormal_flow as orthonormal_flow
 from armillary.theory.quadratic import riccati_flow as riccati_flow
 from armillary.theory.quadratic import stationary_risk as stationary_risk
 from armillary.theory.random_matrix import MarchenkoPastur as MarchenkoPastur
+from armillary.theory.random_matrix import Semicircle as Semicircle
 from armillary.theory.rectified import angles as angles
 from armillary.theory.rectified import correlations as correlations
 from armillary.theory.rectified import deep_angle as deep_angle
@@ -127,6 +129,17 @@ from armillary.theory.robust_recovery import expected_descent as expected_descen
 from armillary.theory.robust_recovery import expected_flow as expected_flow
 from armillary.theory.robust_recovery import learning_time as learning_time
 from armillary.theory.robust_recovery import statistical_error as statistical_error
+from armillary.theory.spiked import NoisyDescent as NoisyDescent
+from armillary.theory.spiked import SpikedWigner as SpikedWigner
+from armillary.theory.spiked import coupled_limit as coupled_limit
+from armillary.theory.spiked import covariance_overlap as covariance_overlap
+from armillary.theory.spiked import crossover_batch as crossover_batch
+from armillary.theory.spiked import effective_batch as effective_batch
+from armillary.theory.spiked import mean_square_limit as mean_square_limit
+from armillary.theory.spiked import second_moments as second_moments
+from armillary.theory.spiked import spiked_covariance as spiked_covariance
+from armillary.theory.spiked import spiked_wigner as spiked_wigner
+from armillary.theory.spiked import wigner_overlap as wigner_overlap
 from armillary.theory.state_space import LeadingMode as LeadingMode
 from armillary.theory.state_space import Statistics as Statistics
 from armillary.theory.state_space import copies_time as copies_time
@@ -160,15 +173,18 @@ __all__ = [
     "MarchenkoPastur",
     "MarginDirection",
     "NoisyCovariateRegression",
+    "NoisyDescent",
     "OneStepCollapse",
     "OpposedFlow",
     "OrthogonalContraction",
     "Phase",
     "QuadraticFlow",
     "RobustRecovery",
+    "Semicircle",
     "SignalWalk",
     "SolvableCatapult",
     "Spectrum",
+    "SpikedWigner",
     "StackedPaths",
     "StateSpaceFlow",
     "StateSpaceModes",
@@ -192,6 +208,8 @@ __all__ = [
     "correlation_map",
     "correlation_slope",
     "correlations",
+    "coupled_limit",
+    "covariance_overlap",
     "critical_amplitude",
     "critical_bias_variance",
     "critical_depth_radius",
@@ -199,12 +217,14 @@ __all__ = [
     "critical_line",
     "critical_weight_variance",
     "crossing",
+    "crossover_batch",
     "deep_angle",
     "deep_condition_number",
     "deep_kernel",
     "depth_strength",
     "depth_time",
     "direction",
+    "effective_batch",
     "effective_ranks",
     "effective_ridge",
     "endless_gradient",
@@ -227,6 +247,7 @@ __all__ = [
     "informativeness",
     "kappa",
     "largest_delay",
+    "largest_rates",
     "layer_correlation",
     "layer_slope",
     "layer_strengths",
@@ -241,6 +262,7 @@ __all__ = [
     "linear_errors",
     "log_norm_law",
     "margin_direction",
+    "mean_square_limit",
     "mean_square_path_sum",
     "minimum_l1",
     "minimum_l2",
@@ -268,11 +290,14 @@ __all__ = [
     "scheduled_course",
     "scheduled_map",
     "scheduled_shrinkage",
+    "second_moments",
     "share",
     "signal_decay",
     "spectral_errors",
     "spectral_statistics",
+    "spiked_covariance",
     "spiked_spectrum",
+    "spiked_wigner",
     "state_path_count",
     "stationary_risk",
     "statistical_error",
@@ -288,4 +313,5 @@ __all__ = [
     "weight_flow",
     "wide_contraction",
     "wide_null_part",
+    "wigner_overlap",
 ]  # fmt: skip

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
-from scipy.integrate import quad, solve_ivp
 
 from armillary.errors import require_between
 from armillary.experiment import Experiment
@@ -74,6 +73,8 @@ def depth_time(u: float, s: float, u0: float, depth: int) -> float:
     >>> round(depth_time(1.9, 2.0, 0.5, depth=2), 6) == round(float(mode_time(1.9, 2.0, 0.5)), 6)
     True
     """
+    from scipy.integrate import quad  # loads slowly
+
     slowness = lambda log_u: np.exp(log_u * (2 / depth - 1)) / (depth * (s - np.exp(log_u)))
     return float(quad(slowness, np.log(u0), np.log(u), epsabs=0, epsrel=1e-10, limit=500)[0])
 
@@ -115,6 +116,8 @@ def depth_strength(
 
 def _solved(velocity: Any, time: np.ndarray, begin: np.ndarray) -> np.ndarray:
     """The flow from `begin` at time 0, at `time`. A few numbers only: compiling it would take longer than solving."""
+    from scipy.integrate import solve_ivp  # loads slowly
+
     found = solve_ivp(velocity, (0.0, float(time[-1])), begin, "DOP853", time, rtol=1e-10, atol=1e-14)
     return found.y.T
 

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
-from scipy.integrate import solve_ivp
-from scipy.special import expit
 
 from armillary.errors import InvalidValue
 from armillary.experiment import Experiment
@@ -102,6 +100,8 @@ def orthonormal_flow(
     >>> flow.risk.round(2).tolist()
     [2.5, 0.0]
     """
+    from scipy.special import expit  # loads slowly
+
     cosines, weights = np.clip(cosines, 0.0, 1.0), np.asarray(weights, float)
     with np.errstate(divide="ignore"):
         aligned, beside = np.log(cosines), np.log1p(-cosines)
@@ -152,6 +152,8 @@ def high_dimensional_flow(
 
 def _integrated(velocity: Callable[..., Any], time: Times, begin: np.ndarray) -> Float[np.ndarray, "time state"]:
     """The flow from time 0, at `time`; the trace makes it stiff, hence LSODA."""
+    from scipy.integrate import solve_ivp  # loads slowly
+
     if not time[-1]:
         return np.tile(begin, (len(time), 1))
     found = solve_ivp(velocity, (0.0, float(time[-1])), begin, "LSODA", time, rtol=1e-9, atol=1e-12)

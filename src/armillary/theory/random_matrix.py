@@ -54,3 +54,27 @@ class MarchenkoPastur(NamedTuple):
             nodes = high * np.cos(angle / 2) ** 2
         weights = (np.pi / count) * (radius * np.sin(angle)) ** 2 / (2 * np.pi * nodes)
         return nodes, weights
+
+
+class Semicircle(NamedTuple):
+    """Eigenvalues of a large symmetric matrix of P x P independent entries of mean 0 and variance `variance`/P.
+
+    Density sqrt(4 variance - x²)/(2 pi variance) on ±2 sqrt(variance). Source: Wigner (1955)
+
+    >>> print(Semicircle(4.0).edges, round(float(Semicircle(1.0).density(0.0)), 4))
+    (-4.0, 4.0) 0.3183
+    """
+
+    variance: float
+
+    @property
+    def edges(self) -> tuple[float, float]:
+        """The ends of the spectrum."""
+        require_between("the variance", self.variance, 0.0)
+        radius = 2 * float(np.sqrt(self.variance))
+        return -radius, radius
+
+    def density(self, x: Float[ArrayLike, "..."]) -> Float[np.ndarray, "..."] | float:
+        """The density of eigenvalues."""
+        require_between("the variance", self.variance, 0.0, open_low=True)
+        return np.sqrt(np.clip(4 * self.variance - np.asarray(x, float) ** 2, 0.0, None)) / (2 * np.pi * self.variance)
