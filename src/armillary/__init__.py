@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from armillary import curvature, interop, models, paths, probes, rules, tasks, theory
+    from armillary import curvature, interop, models, path_builders, paths, probes, rules, tasks, theory
     from armillary.clock import At, Evenly, LogSpaced
     from armillary.comparison import compare
     from armillary.errors import ArmillaryError
@@ -40,12 +40,12 @@ _HOME = {
     "Stage": "stages", "Stages": "stages",
     "Trajectory": "trajectory", "experiment_from": "trajectory", "healthy": "trajectory",
 }  # fmt: skip
-_PACKAGES = ("curvature", "interop", "models", "paths", "probes", "rules", "tasks", "theory")
+_PACKAGES = ("curvature", "interop", "models", "path_builders", "paths", "probes", "rules", "tasks", "theory")
 
 __all__ = [
     "ArmillaryError", "At", "Evenly", "Experiment", "Flow", "LogSpaced", "Monitor", "Process", "Quantity", "Snapshot", "Stage",
-    "Stages", "Sweep", "Trajectory", "compare", "curvature", "experiment_from", "healthy", "interop", "models", "paths",
-    "predict", "probe", "probes", "rules", "simulate", "tasks", "theory",
+    "Stages", "Sweep", "Trajectory", "compare", "curvature", "experiment_from", "healthy", "interop", "models", "path_builders",
+    "paths", "predict", "probe", "probes", "rules", "simulate", "tasks", "theory",
 ]  # fmt: skip
 
 

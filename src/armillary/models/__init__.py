@@ -11,6 +11,8 @@ from armillary.models.diagonal import DiagonalLinear as DiagonalLinear
 from armillary.models.diagonal import DiagonalNetwork as DiagonalNetwork
 from armillary.models.encoder import ClusterClassifier as ClusterClassifier
 from armillary.models.encoder import EncoderHead as EncoderHead
+from armillary.models.ensemble import Ensemble as Ensemble
+from armillary.models.ensemble import EnsembleNetwork as EnsembleNetwork
 from armillary.models.factorised import AsymmetricFactors as AsymmetricFactors
 from armillary.models.factorised import AsymmetricProduct as AsymmetricProduct
 from armillary.models.factorised import SymmetricFactors as SymmetricFactors
@@ -23,6 +25,10 @@ from armillary.models.initialisation import Gaussian as Gaussian
 from armillary.models.initialisation import GreedyAutoencoder as GreedyAutoencoder
 from armillary.models.initialisation import Orthogonal as Orthogonal
 from armillary.models.initialisation import haar_orthogonal as haar_orthogonal
+from armillary.models.layers import dense_layers as dense_layers
+from armillary.models.layers import dropped as dropped
+from armillary.models.layers import hidden_widths as hidden_widths
+from armillary.models.layers import with_layers as with_layers
 from armillary.models.local_stability import RadiusDescent as RadiusDescent
 from armillary.models.local_stability import Rescale as Rescale
 from armillary.models.local_stability import Stabilised as Stabilised
@@ -83,6 +89,8 @@ __all__ = [
     "DiagonalLinear",
     "DiagonalNetwork",
     "EncoderHead",
+    "Ensemble",
+    "EnsembleNetwork",
     "EqualEntries",
     "FeatureNetwork",
     "FiniteWidth",
@@ -125,8 +133,11 @@ __all__ = [
     "activation",
     "arc_cosine_features",
     "arc_cosine_tangent",
+    "dense_layers",
+    "dropped",
     "end_to_end",
     "haar_orthogonal",
+    "hidden_widths",
     "learning_rate_scales",
     "matrices",
     "parameters",
@@ -134,4 +145,5 @@ __all__ = [
     "scales",
     "spectral_radius",
     "step_radii",
+    "with_layers",
 ]  # fmt: skip

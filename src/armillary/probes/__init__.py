@@ -14,6 +14,7 @@ from armillary.probes.curvature import Traces as Traces
 from armillary.probes.diagonal import Coefficients as Coefficients
 from armillary.probes.diagonal import KernelDistance as KernelDistance
 from armillary.probes.diagonal import SolutionNorms as SolutionNorms
+from armillary.probes.dropout import DropoutStability as DropoutStability
 from armillary.probes.eigenvectors import EigenvectorLoss as EigenvectorLoss
 from armillary.probes.hessian_noise import BatchCurvature as BatchCurvature
 from armillary.probes.hessian_noise import EigenvectorOverlap as EigenvectorOverlap
@@ -35,6 +36,7 @@ from armillary.probes.matrix_recovery import MatrixSpectrum as MatrixSpectrum
 from armillary.probes.matrix_recovery import PrincipalCosines as PrincipalCosines
 from armillary.probes.matrix_recovery import Surplus as Surplus
 from armillary.probes.patches import PatchFeatures as PatchFeatures
+from armillary.probes.paths import PathLoss as PathLoss
 from armillary.probes.paths import SegmentLoss as SegmentLoss
 from armillary.probes.preactivations import PreactivationChange as PreactivationChange
 from armillary.probes.preactivations import Preactivations as Preactivations
@@ -82,6 +84,7 @@ __all__ = [
     "DataOverlap",
     "DenseSpectrum",
     "DistanceFromInitialisation",
+    "DropoutStability",
     "EffectiveRanks",
     "EigenvectorLoss",
     "EigenvectorOverlap",
@@ -107,6 +110,7 @@ __all__ = [
     "MinimumNorm",
     "ModeStrength",
     "PatchFeatures",
+    "PathLoss",
     "PreactivationChange",
     "Preactivations",
     "PrincipalCosines",

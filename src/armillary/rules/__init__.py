@@ -13,6 +13,7 @@ from armillary.rules.feeds import MiniBatch as MiniBatch
 from armillary.rules.feeds import Online as Online
 from armillary.rules.flow import GradientFlow as GradientFlow
 from armillary.rules.flow import LinearFlow as LinearFlow
+from armillary.rules.independent import Independently as Independently
 from armillary.rules.lanczos_rate import LanczosRate as LanczosRate
 from armillary.rules.lanczos_rate import heavy_ball as heavy_ball
 from armillary.rules.lanczos_rate import scale_by_lanczos as scale_by_lanczos
@@ -49,6 +50,7 @@ __all__ = [
     "FullBatch",
     "Geometric",
     "GradientFlow",
+    "Independently",
     "KernelRidge",
     "KernelSmoother",
     "LanczosRate",

@@ -24,6 +24,10 @@ from armillary.theory.deep_linear import layer_strengths as layer_strengths
 from armillary.theory.deep_linear import mode_sigmoid as mode_sigmoid
 from armillary.theory.deep_linear import mode_time as mode_time
 from armillary.theory.deep_linear import unbalanced_mode as unbalanced_mode
+from armillary.theory.dropout import bound_shape as bound_shape
+from armillary.theory.dropout import bound_slope as bound_slope
+from armillary.theory.dropout import loss_rise as loss_rise
+from armillary.theory.dropout import sampled_variance as sampled_variance
 from armillary.theory.hessian_rank import ClusterOutliers as ClusterOutliers
 from armillary.theory.hessian_rank import cluster_outliers as cluster_outliers
 from armillary.theory.hessian_rank import gram_spectrum as gram_spectrum
@@ -199,6 +203,8 @@ __all__ = [
     "benign_variance",
     "best_ridge_error",
     "best_stopping",
+    "bound_shape",
+    "bound_slope",
     "catapult_phase",
     "chi",
     "cluster_outliers",
@@ -261,6 +267,7 @@ __all__ = [
     "length_slope",
     "linear_errors",
     "log_norm_law",
+    "loss_rise",
     "margin_direction",
     "mean_square_limit",
     "mean_square_path_sum",
@@ -287,6 +294,7 @@ __all__ = [
     "residual_variance",
     "riccati_flow",
     "saddle_flow",
+    "sampled_variance",
     "scheduled_course",
     "scheduled_map",
     "scheduled_shrinkage",
