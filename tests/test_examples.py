@@ -27,3 +27,10 @@ def test_python_examples_in_pages_run(page, tmp_path, monkeypatch):
     space: dict = {}
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
         exec(compile(block, str(page), "exec"), space)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_in_pages_are_the_codes(page, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    tables = importlib.import_module("tables")
+    assert tables.page(page.read_text()) == page.read_text(), "run python docs/tables.py"

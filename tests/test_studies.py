@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 from armillary.cli import main
+from armillary.errors import ArmillaryError
 from armillary.fields import SIZES
 from armillary.register import claims_in, entries, study_class
 from armillary.store import read_trajectories
@@ -54,3 +55,11 @@ def test_desk_claims_are_what_they_were(slug, tmp_path, capsys):
     verdicts = {c["id"]: c["verdict"] for c in json.loads(capsys.readouterr().out)["claims"]}
     known = json.loads((Path(__file__).parent / "desk_verdicts.json").read_text())
     assert verdicts == known[slug]
+
+
+def test_settings_without_a_theory_say_which_assumption_fails():
+    kind = study_class("linear-init-bias")
+    study = kind.at_size("smoke", samples=50, inputs=20)
+    with pytest.raises(ArmillaryError, match="no theory applies to the experiment 'wide'.* needs ") as caught:
+        study.theory()["wide"]
+    assert "\n" not in str(caught.value)

@@ -4,6 +4,7 @@ import argparse
 import gc
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -223,7 +224,8 @@ def _one_line(box: str) -> str:
     """What tyro said in its box, as one line."""
     lines = [line.strip(" │╭╮╰╯─|+-") for line in box.splitlines()]
     kept = [line for line in lines if line and "Parsing error" not in line and "full helptext" not in line]
-    return " ".join(kept).strip() or "these flags cannot be read"
+    said = re.sub(r"^Value error Error parsing \S+: ", "", " ".join(kept).strip())
+    return said or "these flags cannot be read"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from armillary.compiled import all_of
 from armillary.errors import InvalidValue
 from armillary.experiment import Experiment, Sweep
 from armillary.fields import Size, check_fields, of_size
-from armillary.prediction import predict
+from armillary.prediction import predict, refusals
 from armillary.process import Process
 from armillary.progress import Progress
 from armillary.report.figure import Figure
@@ -66,7 +66,7 @@ class Study(ABC):
         """What theory says, by the same names."""
         known = {n: e for n, e in self.experiments().items() if isinstance(e, Experiment | Sweep)}
         predicted = {name: predict(experiment) for name, experiment in known.items()}
-        return {name: said for name, said in predicted.items() if len(said)}
+        return Predictions(predicted)
 
     @abstractmethod
     def claims(self, measured: Trajectories, theory: Trajectories) -> Iterator[Claim]:
@@ -75,6 +75,24 @@ class Study(ABC):
     @abstractmethod
     def figures(self, measured: Trajectories, theory: Trajectories) -> Iterator[Figure]:
         """What one would publish."""
+
+
+class Predictions(dict[str, Trajectory]):
+    """Theory's trajectories by experiment, those that have any; asking for another says which assumption fails."""
+
+    def __init__(self, predicted: Mapping[str, Trajectory]):
+        super().__init__({name: said for name, said in predicted.items() if len(said)})
+        self._refused = {name: refusals(said) for name, said in predicted.items() if not len(said)}
+
+    def __missing__(self, name: str) -> Trajectory:
+        if name not in self._refused:
+            raise KeyError(name)
+        # A theory that knows all the parts and misses a number is nearer than one of another kind of network.
+        of_another_kind = lambda failed: any("; this is " in one for one in failed)
+        nearest, failed = min(self._refused[name].items(), key=lambda item: (of_another_kind(item[1]), len(item[1])))
+        raise InvalidValue(
+            f"no theory applies to the experiment {name!r} with these settings; the nearest, {nearest}, {failed[0]}"
+        )
 
 
 @dataclass(frozen=True)
