@@ -60,6 +60,6 @@ def test_desk_claims_are_what_they_were(slug, tmp_path, capsys):
 def test_settings_without_a_theory_say_which_assumption_fails():
     kind = study_class("linear-init-bias")
     study = kind.at_size("smoke", samples=50, inputs=20)
-    with pytest.raises(ArmillaryError, match="no theory applies to the experiment 'wide'.* needs ") as caught:
+    with pytest.raises(ArmillaryError, match=r"no theory applies to the experiment 'wide'.* needs ") as caught:
         study.theory()["wide"]
     assert "\n" not in str(caught.value)
