@@ -8,6 +8,10 @@ from armillary.curvature.density import squared_norm as squared_norm
 from armillary.curvature.density import trace as trace
 from armillary.curvature.eigen import Eigenpairs as Eigenpairs
 from armillary.curvature.eigen import eigenpairs as eigenpairs
+from armillary.curvature.layers import LayerFactors as LayerFactors
+from armillary.curvature.layers import LayerNorms as LayerNorms
+from armillary.curvature.layers import layer_factors as layer_factors
+from armillary.curvature.layers import layer_norms as layer_norms
 from armillary.curvature.operators import Operator as Operator
 from armillary.curvature.operators import gauss_newton as gauss_newton
 from armillary.curvature.operators import gradient_covariance as gradient_covariance
@@ -25,6 +29,8 @@ from armillary.curvature.symmetry import rescaling_signs as rescaling_signs
 __all__ = [
     "Eigenpairs",
     "Estimate",
+    "LayerFactors",
+    "LayerNorms",
     "Operator",
     "Quadrature",
     "count_above_bulk",
@@ -35,6 +41,8 @@ __all__ = [
     "gauss_newton",
     "gradient_covariance",
     "hessian",
+    "layer_factors",
+    "layer_norms",
     "live_units",
     "log_gaps",
     "negative_mass",

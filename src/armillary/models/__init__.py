@@ -5,6 +5,9 @@ from armillary.models.activations import Rectified as Rectified
 from armillary.models.activations import activation as activation
 from armillary.models.committee import Committee as Committee
 from armillary.models.committee import CommitteeNetwork as CommitteeNetwork
+from armillary.models.curvature_control import CurvatureControlled as CurvatureControlled
+from armillary.models.curvature_control import scale_changes as scale_changes
+from armillary.models.curvature_control import with_curvature as with_curvature
 from armillary.models.deep_linear import DeepLinear as DeepLinear
 from armillary.models.deep_linear import LinearChain as LinearChain
 from armillary.models.diagonal import DiagonalLinear as DiagonalLinear
@@ -72,6 +75,8 @@ from armillary.models.two_layer_linear import Opposed as Opposed
 from armillary.models.two_layer_linear import Prepared as Prepared
 from armillary.models.two_layer_linear import TwoLayerLinear as TwoLayerLinear
 from armillary.models.two_layer_linear import WidthScaled as WidthScaled
+from armillary.models.variance_law import VarianceLawMLP as VarianceLawMLP
+from armillary.models.variance_law import weight_variance as weight_variance
 
 __all__ = [
     "ACTIVATIONS",
@@ -83,6 +88,7 @@ __all__ = [
     "ClusterClassifier",
     "Committee",
     "CommitteeNetwork",
+    "CurvatureControlled",
     "Decoupled",
     "DeepLinear",
     "Dense",
@@ -129,6 +135,7 @@ __all__ = [
     "SymmetricProduct",
     "TangentKernel",
     "TwoLayerLinear",
+    "VarianceLawMLP",
     "WidthScaled",
     "activation",
     "arc_cosine_features",
@@ -142,8 +149,11 @@ __all__ = [
     "matrices",
     "parameters",
     "rebalanced",
+    "scale_changes",
     "scales",
     "spectral_radius",
     "step_radii",
+    "weight_variance",
+    "with_curvature",
     "with_layers",
 ]  # fmt: skip

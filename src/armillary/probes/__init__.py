@@ -19,6 +19,9 @@ from armillary.probes.eigenvectors import EigenvectorLoss as EigenvectorLoss
 from armillary.probes.hessian_noise import BatchCurvature as BatchCurvature
 from armillary.probes.hessian_noise import EigenvectorOverlap as EigenvectorOverlap
 from armillary.probes.hessian_noise import HessianNoise as HessianNoise
+from armillary.probes.layer_curvature import ChainRuleError as ChainRuleError
+from armillary.probes.layer_curvature import LayerCurvature as LayerCurvature
+from armillary.probes.layer_curvature import LayerHessian as LayerHessian
 from armillary.probes.linear_networks import ExcessLoss as ExcessLoss
 from armillary.probes.linear_networks import GramOperator as GramOperator
 from armillary.probes.linear_networks import ImbalanceSpectrum as ImbalanceSpectrum
@@ -77,6 +80,7 @@ __all__ = [
     "BatchCurvature",
     "BestHead",
     "BoundaryLinearity",
+    "ChainRuleError",
     "ClusterCurvature",
     "Coefficients",
     "ConservedQuantities",
@@ -102,6 +106,8 @@ __all__ = [
     "InputSensitivity",
     "JacobianSpectrum",
     "KernelDistance",
+    "LayerCurvature",
+    "LayerHessian",
     "LearningRate",
     "Losses",
     "Margins",

@@ -46,6 +46,10 @@ from armillary.theory.input_to_state import equilibria as equilibria
 from armillary.theory.input_to_state import error_bound as error_bound
 from armillary.theory.input_to_state import saddle_flow as saddle_flow
 from armillary.theory.jacobi import FreeJacobi as FreeJacobi
+from armillary.theory.layer_curvature import LayerCurvatureAtStart as LayerCurvatureAtStart
+from armillary.theory.layer_curvature import activation_shares as activation_shares
+from armillary.theory.layer_curvature import equal_width_level as equal_width_level
+from armillary.theory.layer_curvature import layer_traces as layer_traces
 from armillary.theory.linear_convergence import OpposedFlow as OpposedFlow
 from armillary.theory.linear_convergence import OrthogonalContraction as OrthogonalContraction
 from armillary.theory.linear_convergence import SignalWalk as SignalWalk
@@ -173,6 +177,7 @@ __all__ = [
     "FreeJacobi",
     "HighDimensionalQuadratic",
     "HighDimensionalRegression",
+    "LayerCurvatureAtStart",
     "LeadingMode",
     "MarchenkoPastur",
     "MarginDirection",
@@ -197,6 +202,7 @@ __all__ = [
     "SymmetricSensing",
     "Theory",
     "WideTwoLayerFlow",
+    "activation_shares",
     "angles",
     "arcsine_density",
     "asymmetric_decay",
@@ -234,6 +240,7 @@ __all__ = [
     "effective_ranks",
     "effective_ridge",
     "endless_gradient",
+    "equal_width_level",
     "equilibria",
     "error_bound",
     "expected_descent",
@@ -257,6 +264,7 @@ __all__ = [
     "layer_correlation",
     "layer_slope",
     "layer_strengths",
+    "layer_traces",
     "leading_mode",
     "leading_variance",
     "learning_curve",
