@@ -272,10 +272,10 @@ def test_bad_input_is_one_clear_line(make, says, unchecked):
 
 
 def test_searches_in_a_run_begin_where_the_last_one_ended():
-    rule = Descent(SGD(0.3), 100, Loss("cross_entropy"))
+    rule = Descent(SGD(0.3), 40, Loss("cross_entropy"))
     probe = ExtremeEigenvalues(top=1, tolerance=1e-2)
-    task = arm.tasks.Digits(100)
-    experiment = arm.Experiment(task, MLP(4, 2, "tanh"), rule, [probe, DenseSpectrum()], arm.Evenly(101))
+    task = arm.tasks.Digits(50, pooled=2)
+    experiment = arm.Experiment(task, MLP(4, 2, "tanh"), rule, [probe, DenseSpectrum()], arm.Evenly(41))
     seen = arm.simulate(experiment, seeds=2)
     found = seen.hessian_eigenvalues
     error = np.abs(found / seen.hessian_spectrum.isel(parameter=[0]).values - 1)
@@ -285,13 +285,13 @@ def test_searches_in_a_run_begin_where_the_last_one_ended():
     assert (nearest <= seen.hessian_residuals + 1e-5).all()
     products = seen.hessian_products.mean("seed")
     assert products[1:].mean() < 5 < products[0]
-    np.testing.assert_allclose(seen.hessian_eigenvalues, arm.simulate(experiment, seeds=2).hessian_eigenvalues)
 
 
 def test_a_warm_start_follows_the_largest_when_another_overtakes_it():
     falling = lambda t: jnp.concatenate([jnp.linspace(0.0, 0.5, 48), jnp.array([2.0 - t, 1.5])])
-    found = curvature.eigenpairs(lambda v: falling(0.0) * v, jnp.ones(50), tolerance=1e-2)
+    search = jax.jit(lambda t, start: curvature.eigenpairs(lambda v: falling(t) * v, start, tolerance=1e-2))
+    found = search(0.0, jnp.ones(50))
     for t in np.arange(0.0, 1.01, 0.1):
-        found = curvature.eigenpairs(lambda v, t=t: falling(t) * v, found.warm, tolerance=1e-2)
+        found = search(t, found.warm)
         np.testing.assert_allclose(found.values[0], max(2.0 - t, 1.5), rtol=1e-2)
     assert int(found.products) <= 4

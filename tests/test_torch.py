@@ -62,8 +62,9 @@ def twins(dtype=torch.float64):
 def test_a_module_and_its_twin_in_jax_look_alike(double, reduction):
     network, samples, module, data = twins()
     loss = nn.CrossEntropyLoss(reduction=reduction)
-    seen = instruments.probe(module, loss, data, PROBES, test=data, initial=module)
-    twin = arm.probe(network, PROBES, data=arm.tasks.Data(samples, samples), loss=Loss("cross_entropy", reduction))
+    probes = PROBES if reduction == "mean" else [Losses(), DenseSpectrum(), GradientNoise(draws=4)]
+    seen = instruments.probe(module, loss, data, probes, test=data, initial=module)
+    twin = arm.probe(network, probes, data=arm.tasks.Data(samples, samples), loss=Loss("cross_entropy", reduction))
     assert set(seen.data_vars) == set(twin.data_vars)
     for name in seen.data_vars:
         assert seen[name].dims == twin[name].dims and seen[name].attrs == twin[name].attrs
@@ -111,7 +112,7 @@ def test_looking_leaves_the_module_as_it_was():
     module.eval()
     module[0].train()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    instruments.probe(module, nn.CrossEntropyLoss(), data, PROBES)
+    instruments.probe(module, nn.CrossEntropyLoss(), data, [Sharpness(), Losses(), WeightNorm()])
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
     assert module[0].training and not module[2].training
     assert all(p.grad is None and p.requires_grad for p in module.parameters())

@@ -46,6 +46,21 @@ Space = tuple[Array, Array, Array]
 """The last vector of a Krylov basis, the one before, and what couples them."""
 
 
+def extended(space: Space, image: Array) -> tuple[Space, tuple[Array, Array]]:
+    """The basis one vector longer, given the operator's product with the last; and the two numbers that it adds."""
+    last, before, coupling = space
+    rest = image - coupling * before
+    along = rest @ last
+    rest = rest - along * last
+    norm = jnp.linalg.norm(rest)
+    tiny = 50 * jnp.finfo(norm.dtype).eps * (jnp.abs(along) + coupling)
+    norm = jnp.where(norm > tiny, norm, 0.0)  # an invariant space: nothing is left to add
+    return (jnp.where(norm > 0, rest / jnp.where(norm > 0, norm, 1.0), 0.0), last, norm), (along, norm)
+
+
+_extended = jax.jit(extended)  # compiled once for products that come from elsewhere
+
+
 def tridiagonal(operator: Operator, start: Array, steps: int) -> tuple[Array, Array]:
     """Diagonal [steps] and off-diagonal [steps - 1] of the operator in the Krylov basis of a unit vector.
 
@@ -53,24 +68,13 @@ def tridiagonal(operator: Operator, start: Array, steps: int) -> tuple[Array, Ar
     share their weight, so that the spectral measure stays right (Greenbaum 1989).
     """
 
-    def extended(space: Space, image: Array) -> tuple[Space, tuple[Array, Array]]:
-        last, before, coupling = space
-        rest = image - coupling * before
-        along = rest @ last
-        rest = rest - along * last
-        norm = jnp.linalg.norm(rest)
-        tiny = 50 * jnp.finfo(norm.dtype).eps * (jnp.abs(along) + coupling)
-        norm = jnp.where(norm > tiny, norm, 0.0)  # an invariant space: nothing is left to add
-        return (jnp.where(norm > 0, rest / jnp.where(norm > 0, norm, 1.0), 0.0), last, norm), (along, norm)
-
     begin = (start, jnp.zeros_like(start), jnp.zeros((), start.dtype))
     if operator.traced:
         _, (diagonal, off) = lax.scan(lambda space, _: extended(space, operator.product(space[0])), begin, length=steps)
         return diagonal, off[:-1]
     space, rows = begin, []
-    extend = jax.jit(extended)
     for _ in range(steps):
-        space, row = extend(space, operator.product(space[0]))
+        space, row = _extended(space, operator.product(space[0]))
         rows.append(row)
     diagonal, off = (jnp.stack(column) for column in zip(*rows, strict=True))
     return diagonal, off[:-1]

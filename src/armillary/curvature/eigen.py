@@ -135,6 +135,29 @@ def result(space: Krylov, found: Ritz, count: int, done: Array) -> Eigenpairs:
     return Eigenpairs(values, vectors, residuals, space.products, done, warm)
 
 
+def _go_on(space: Krylov, found: Ritz, count: int, tolerance: float, most: int) -> Bool[Array, ""]:
+    return (space.products < most) & ~settled(space, found, count, tolerance)
+
+
+def _ready(space: Krylov, found: Ritz, keep: int) -> Krylov:
+    """The space, cut down to `keep` vectors if it is full."""
+    size = len(space.projected) - 1
+    if keep == size:
+        return space
+    return lax.cond(space.filled == size, lambda: restarted(space, found, keep), lambda: space)
+
+
+def _grown(space: Krylov, image: Array, which: Which) -> tuple[Krylov, Ritz]:
+    space = expanded(space, image)
+    return space, ritz(space, which)
+
+
+# For products that come from elsewhere: compiled once for all searches of one size.
+_go_on_jit = jax.jit(_go_on, static_argnames=("count", "tolerance", "most"))
+_ready_jit = jax.jit(_ready, static_argnames=("keep",))
+_grown_jit = jax.jit(_grown, static_argnames=("which",))
+
+
 def eigenpairs(
     product: Callable[[Array], Array],
     start: Float[Array, " parameter"],
@@ -173,31 +196,19 @@ def eigenpairs(
     require_between("the number of vectors kept (basis)", size, min(count + 2, dimension), dimension)
     keep = min(count + max(1, (size - count) // 3), size - 1)
 
-    def go_on(state: tuple[Krylov, Ritz]) -> Array:
-        space, found = state
-        return (space.products < most) & ~settled(space, found, count, tolerance)
-
-    def grown(space: Krylov, image: Array) -> tuple[Krylov, Ritz]:
-        space = expanded(space, image)
-        return space, ritz(space, which)
-
-    def ready(space: Krylov, found: Ritz) -> Krylov:
-        if size == dimension or keep < count:
-            return space  # a space as large as all there is becomes invariant
-        return lax.cond(space.filled == size, lambda: restarted(space, found, keep), lambda: space)
-
-    space = begun(start, size)
+    if size == dimension or keep < count:
+        keep = size  # a space as large as all there is becomes invariant; it is never cut down
+    go_on, ready, grown = (_go_on, _ready, _grown) if compiled else (_go_on_jit, _ready_jit, _grown_jit)
+    space, found = grown(begun(start, size), product(start / jnp.linalg.norm(start)), which)
     if compiled:
 
         def step(state: tuple[Krylov, Ritz]) -> tuple[Krylov, Ritz]:
-            space = ready(*state)
-            return grown(space, product(space.basis[space.filled]))
+            space = ready(*state, keep)
+            return grown(space, product(space.basis[space.filled]), which)
 
-        space, found = lax.while_loop(go_on, step, grown(space, product(space.basis[0])))
+        space, found = lax.while_loop(lambda state: go_on(*state, count, tolerance, most), step, (space, found))
     else:
-        ready_now, grow, more = jax.jit(ready), jax.jit(grown), jax.jit(go_on)
-        space, found = grow(space, product(space.basis[0]))
-        while more((space, found)):
-            space = ready_now(space, found)
-            space, found = grow(space, product(space.basis[int(space.filled)]))
+        while go_on(space, found, count, tolerance, most):
+            space = ready(space, found, keep)
+            space, found = grown(space, product(space.basis[int(space.filled)]), which)
     return result(space, found, count, settled(space, found, count, tolerance))
