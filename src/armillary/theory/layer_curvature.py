@@ -99,6 +99,8 @@ class LayerCurvatureAtStart(Theory):
         yield kind("a network of dense layers (MLP, VarianceLawMLP)", model, MLP, VarianceLawMLP)
         looked = any(isinstance(probe, LayerCurvature) for probe in experiment.probes)
         yield Check(looked, "the probe LayerCurvature", "it is among the probes" if looked else "it is not there")
+        if not looked or not isinstance(model, MLP | VarianceLawMLP):
+            return
         yield Check(
             getattr(loss, "kind", None) == "squared_error",
             "the squared error",
@@ -111,8 +113,6 @@ class LayerCurvatureAtStart(Theory):
             "training inputs that are the same for all seeds",
             f"those of {type(experiment.task).__name__} are {'known' if known else 'drawn'}",
         )
-        if not isinstance(model, MLP | VarianceLawMLP):
-            return
         exact = model.activation in GAINS
         yield Check(
             exact, f"a positively homogeneous activation ({', '.join(sorted(GAINS))})", f"it is {model.activation}"
