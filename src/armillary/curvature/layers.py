@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PyTree
 from armillary.errors import InvalidValue
 from armillary.models.activations import activation
 from armillary.models.mlp import MLPNetwork
-from armillary.models.model import Dense
+from armillary.models.model import is_linear_layer
 from armillary.tasks.data import Samples
 
 
@@ -48,14 +48,9 @@ class _Watched(eqx.Module):
         return self.visit(self.index, self.layer, x, self.layer(x, **kwargs))
 
 
-def is_layer(node: Any) -> bool:
-    """Whether a part of a network is a linear layer, `Dense` or `equinox.nn.Linear`."""
-    return isinstance(node, Dense | eqx.nn.Linear)
-
-
 def linear_layers(network: PyTree) -> list[Any]:
     """The network's linear layers, in the order in which it holds them. Raises `InvalidValue` where there are none."""
-    layers = [node for node in jax.tree.leaves(network, is_leaf=is_layer) if is_layer(node)]
+    layers = [node for node in jax.tree.leaves(network, is_leaf=is_linear_layer) if is_linear_layer(node)]
     if not layers:
         raise InvalidValue(
             f"a {type(network).__name__} has no linear layers (Dense or equinox.nn.Linear); give it some"
@@ -91,8 +86,8 @@ def _traversed(network: PyTree, x: Array, shifts: list[Array] | None) -> tuple[A
         return u if shifts is None else u + shifts[index]
 
     layers = iter(range(len(linear_layers(network))))
-    replace = lambda node: _Watched(node, next(layers), visit) if is_layer(node) else node
-    outputs = _called(jax.tree.map(replace, network, is_leaf=is_layer), x)
+    replace = lambda node: _Watched(node, next(layers), visit) if is_linear_layer(node) else node
+    outputs = _called(jax.tree.map(replace, network, is_leaf=is_linear_layer), x)
     if len(inputs) < len(linear_layers(network)):
         raise InvalidValue(
             f"only {len(inputs)} of {len(linear_layers(network))} linear layers are used; drop the others"

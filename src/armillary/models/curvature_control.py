@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from armillary.curvature.layers import is_layer, layer_factors, layer_norms, linear_layers
+from armillary.curvature.layers import layer_factors, layer_norms, linear_layers
 from armillary.errors import InvalidValue, require_between
-from armillary.models.model import Model, draw_network
+from armillary.models.model import Model, draw_network, is_linear_layer
 from armillary.settings import floats
 from armillary.tasks.data import Samples
 
@@ -36,7 +36,7 @@ def scale_changes(
 def _scaled(network: PyTree, logarithms: Array) -> PyTree:
     factors = iter(jnp.exp(logarithms))
     grown = lambda layer: eqx.tree_at(lambda n: n.weight, layer, next(factors) * layer.weight)
-    return jax.tree.map(lambda node: grown(node) if is_layer(node) else node, network, is_leaf=is_layer)
+    return jax.tree.map(lambda node: grown(node) if is_linear_layer(node) else node, network, is_leaf=is_linear_layer)
 
 
 def with_curvature(

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from armillary.errors import InvalidValue, is_traced, require_between
-from armillary.models.model import Dense
+from armillary.models.model import is_linear_layer
 
 
 class Weights(NamedTuple):
@@ -19,10 +19,6 @@ class Weights(NamedTuple):
 
     weight: Float[Array, "_output _input"]
     bias: Float[Array, " _output"] | None
-
-
-def _is_dense(node: Any) -> bool:
-    return isinstance(node, Dense | eqx.nn.Linear)
 
 
 def dense_layers(network: PyTree) -> list[Weights]:
@@ -36,9 +32,9 @@ def dense_layers(network: PyTree) -> list[Weights]:
     >>> [layer.weight.shape for layer in dense_layers(network)]
     [(4, 3), (1, 4)]
     """
-    nodes = jax.tree.leaves(network, is_leaf=_is_dense)
-    found = [Weights(node.weight, node.bias) for node in nodes if _is_dense(node)]
-    others = any(eqx.is_inexact_array(node) for node in nodes if not _is_dense(node))
+    nodes = jax.tree.leaves(network, is_leaf=is_linear_layer)
+    found = [Weights(node.weight, node.bias) for node in nodes if is_linear_layer(node)]
+    others = any(eqx.is_inexact_array(node) for node in nodes if not is_linear_layer(node))
     chained = all(a.weight.shape[0] == b.weight.shape[1] for a, b in itertools.pairwise(found))
     if others or not chained or len(found) < 2:
         why = "other weights" if others else "layers that do not fit" if not chained else f"{len(found)} dense layers"
@@ -59,12 +55,12 @@ def with_layers(network: PyTree, layers: Sequence[Weights]) -> PyTree:
     fresh = iter(layers)
 
     def replaced(node: Any) -> Any:
-        if not _is_dense(node):
+        if not is_linear_layer(node):
             return node
         weight, bias = next(fresh)
         return eqx.tree_at(lambda n: (n.weight, n.bias), node, (weight, bias), is_leaf=lambda leaf: leaf is None)
 
-    return jax.tree.map(replaced, network, is_leaf=_is_dense)
+    return jax.tree.map(replaced, network, is_leaf=is_linear_layer)
 
 
 def as_masks(kept: Any, widths: Sequence[int]) -> list[Any]:

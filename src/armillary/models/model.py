@@ -57,6 +57,11 @@ class Dense(eqx.Module):
         return h if self.bias is None else h + self.bias
 
 
+def is_linear_layer(node: Any) -> bool:
+    """Whether a part of a network is a linear layer with weights [output, input]: `Dense` or `equinox.nn.Linear`."""
+    return isinstance(node, Dense | eqx.nn.Linear)
+
+
 def learning_rate_scales(network: PyTree, *, adaptive: bool) -> PyTree:
     """A tree like `network`'s arrays with each one's factor on the learning rate; ones in foreign modules.
 

@@ -9,9 +9,10 @@ from jax import lax
 from jaxtyping import Array
 
 from armillary.curvature.eigen import eigenpairs
-from armillary.curvature.layers import LayerFactors, batch_product, is_layer, layer_factors, layer_norms, linear_layers
+from armillary.curvature.layers import LayerFactors, batch_product, layer_factors, layer_norms, linear_layers
 from armillary.curvature.operators import MEMORY, hessian
 from armillary.errors import InvalidValue, ProbeError, require_between
+from armillary.models.model import is_linear_layer
 from armillary.probes.losses import data_of
 from armillary.probes.probe import Probe
 from armillary.process import Snapshot
@@ -120,7 +121,9 @@ class LayerHessian(Probe):
         }
 
     def _norm(self, now: Snapshot, samples: Samples, index: int) -> Array:
-        where = lambda network: [n for n in jax.tree.leaves(network, is_leaf=is_layer) if is_layer(n)][index].weight
+        where = lambda network: (
+            [n for n in jax.tree.leaves(network, is_leaf=is_linear_layer) if is_linear_layer(n)][index].weight
+        )
         operator = hessian(now.loss, now.network, samples, where=where, memory=self.memory)
         start = _start(operator.size, operator.dtype)
         count = min(2, operator.size)  # one from each end
@@ -150,7 +153,9 @@ class ChainRuleError(Probe):
             raise ProbeError(f"ChainRuleError needs layers of at most {self.limit} weights (limit); one has {largest}")
 
         def error(index: int) -> tuple[Array, Array]:
-            where = lambda n: [m for m in jax.tree.leaves(n, is_leaf=is_layer) if is_layer(m)][index].weight
+            where = lambda n: (
+                [m for m in jax.tree.leaves(n, is_leaf=is_linear_layer) if is_linear_layer(m)][index].weight
+            )
 
             def one(x: Array, target: Array, below: Array, above: Array) -> tuple[Array, Array]:
                 def value(weight: Array) -> Array:

@@ -10,7 +10,7 @@ from jax.extend.core import get_opaque_trace_state
 from jaxtyping import Array, Float, PyTree
 
 from armillary.errors import ProbeError
-from armillary.models.model import Dense
+from armillary.models.model import is_linear_layer
 from armillary.probes.losses import data_of
 from armillary.probes.probe import Probe
 from armillary.process import Snapshot
@@ -41,8 +41,7 @@ def preactivations(network: PyTree, inputs: Float[Array, "sample ..."], probe: A
     if hasattr(network, "preactivations"):
         return jax.vmap(network.preactivations)(inputs)
     who = probe if isinstance(probe, str) else type(probe).__name__
-    is_layer = lambda node: isinstance(node, Dense | eqx.nn.Linear)
-    layers = [node for node in jax.tree.leaves(network, is_leaf=is_layer) if is_layer(node)]
+    layers = [node for node in jax.tree.leaves(network, is_leaf=is_linear_layer) if is_linear_layer(node)]
     if not layers:
         raise ProbeError(f"{who} needs linear layers (Dense or equinox.nn.Linear); a {type(network).__name__} has none")
 
@@ -56,7 +55,7 @@ def preactivations(network: PyTree, inputs: Float[Array, "sample ..."], probe: A
             seen.append(h)
 
         replaced = jax.tree.map(
-            lambda node: _Recorder(node, tape) if is_layer(node) else node, network, is_leaf=is_layer
+            lambda node: _Recorder(node, tape) if is_linear_layer(node) else node, network, is_leaf=is_linear_layer
         )
         replaced(x)
         if len(seen) > len(layers):

@@ -6,6 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from matplotlib.ticker import LogLocator
 
 from armillary.clock import At
 from armillary.curvature import Quadrature
@@ -270,8 +271,11 @@ class BatchHessianLr(Study):
                 axis.plot(fine, moved, color=color, label=words)
             dots(axis, what, "batch", color=COLORS[2], label="batches")
             axis.axhline(sign * float(true), color="0.3", linestyle="--", linewidth=0.8)
-            label(axis, "batch size", "eigenvalue" if sign > 0 else "-eigenvalue", "largest" if sign > 0 else "most negative", xlog=True, ylog=True)
+            label(axis, "batch size", "eigenvalue" if sign > 0 else "minus the eigenvalue", "largest" if sign > 0 else "most negative", xlog=True, ylog=True)
             axis.legend(fontsize=7)
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("")
             self._doubling(axis)
         overlap = measured["network"].isel(time=-1).assign_coords(batch=list(self.batches)).batch_overlap.mean("draw")
         dots(axes[2], overlap, "batch", color=COLORS[2])
