@@ -1,0 +1,1 @@
+"""Instruments for networks of other libraries, each an extra: `pip install 'armillary[torch]'`."""

@@ -4,10 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
+try:
+    import torch
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("armillary.interop.torch needs PyTorch: pip install 'armillary[torch]'") from error
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import torch
 import xarray as xr
 from jaxtyping import Array
 from torch import Tensor, nn
