@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import armillary.compiled as compiled
-from armillary.compiled import FAST, Compiled
+from armillary.compiled import LIGHT, Compiled
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_program_is_compiled_once_for_each_structure_and_shape():
         traced.append(factor)
         return {name: factor * value for name, value in tree.items()}
 
-    program = Compiled(scaled, FAST)
+    program = Compiled(scaled, LIGHT)
     for factor, size in [(2, 3), (2, 3), (3, 3), (2, 4), (2, 3)]:
         seen = program(factor, {"a": jnp.ones(size)})
         np.testing.assert_array_equal(seen["a"], factor * np.ones(size))
@@ -41,14 +41,14 @@ def test_a_program_is_compiled_once_for_each_structure_and_shape():
 
 def test_only_the_last_programs_are_kept():
     traced = []
-    program = Compiled(lambda n, x: (traced.append(n), n * x)[1], FAST, kept=2)
+    program = Compiled(lambda n, x: (traced.append(n), n * x)[1], LIGHT, kept=2)
     for n in (1, 2, 3, 2, 1):
         assert float(program(n, jnp.ones(()))) == n
     assert traced == [1, 2, 3, 1]
 
 
 def test_shapes_are_told_without_running():
-    program = Compiled(lambda x: (x.T, "name"), FAST)
+    program = Compiled(lambda x: (x.T, "name"), LIGHT)
     shape, name = program.bind(jnp.ones((2, 3))).shapes()
     assert shape.shape == (3, 2) and name == "name"
 
@@ -61,7 +61,7 @@ def test_two_threads_compile_a_program_once(crew):
         time.sleep(0.2)
         return x + 1
 
-    program = Compiled(slow, FAST)
+    program = Compiled(slow, LIGHT)
     assert compiled.all_of(lambda n: float(program(jnp.asarray(float(n)))), range(4)) == [1.0, 2.0, 3.0, 4.0]
     assert len(traced) == 1
 

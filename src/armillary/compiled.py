@@ -12,6 +12,7 @@ thread of that same pool. Two at once on a machine of two cores wait for each ot
 """
 
 import functools
+import importlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -28,11 +29,11 @@ Outcome = TypeVar("Outcome")
 _CREW = "armillary"
 
 _ONE_BY_ONE = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-FAST = {"xla_backend_optimization_level": 0}
-"""For what runs now and then: less optimised, compiled in half the time."""
+LIGHT = {"xla_cpu_use_fusion_emitters": False}
+"""For what is small: compiled in two thirds of the time; steps on batches of data then take a tenth longer."""
 
-FASTEST = {**FAST, "xla_cpu_use_fusion_emitters": False}
-"""For what runs once: compiled in a quarter of the time, but rounded differently inside a loop and outside."""
+FASTEST = {**LIGHT, "xla_backend_optimization_level": 0}
+"""For what runs now and then: compiled in a quarter of the time, but rounded differently inside a loop and outside."""
 
 KEPT = 32
 """Programs of a function that stay. One takes up to 30 MB, and a study may have hundreds of shapes."""
@@ -43,7 +44,7 @@ class Compiled:
     go of programs that are no longer used, and `bind` takes the looking at structures out of a loop.
 
     Arrays are traced; everything else in the arguments is a constant of the program and must be hashable.
-    `options` are XLA's, such as `FAST`.
+    `options` are XLA's, such as `LIGHT`.
     """
 
     def __init__(
@@ -120,6 +121,9 @@ def side_by_side() -> int:
 @functools.cache
 def _crew() -> ThreadPoolExecutor:
     """The threads in which programs run; no others run any while these do."""
+    # JAX imports it when it first factorises, from inside: an import of `scipy.linalg` in another thread would
+    # meet it halfway, and Python then gives up on both.
+    importlib.import_module("scipy.linalg.cython_blas")
     return ThreadPoolExecutor(side_by_side(), thread_name_prefix=_CREW)
 
 

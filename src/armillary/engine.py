@@ -15,10 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from armillary.compiled import FAST, FASTEST, Bound, Compiled
+from armillary.compiled import FASTEST, LIGHT, Bound, Compiled
 from armillary.members import Drawn, bytes_of, draw_members, over_members
 from armillary.process import Process
 from armillary.quantity import Observation
+
+MUCH_TO_DO = 2e7
+"""Bytes that one member's steps read in all of a run from which they are worth a well-optimised program."""
 
 MUCH_TO_SEE = 5e8
 """Bytes read in all of a run's observations from which looking is worth a well-optimised program."""
@@ -93,8 +96,7 @@ start_fast = Compiled(drawn_in_company, FASTEST, kept=4)
 """The same for draws that take no time anyway."""
 
 
-@Compiled
-def advance(
+def advanced(
     drawn: Drawn, keys: Array, state: PyTree, diverged: Array, begin: Array, end: Array, width: int
 ) -> tuple[PyTree, Array]:
     """Each member's state and divergence at time `end`, given that they are at `begin`."""
@@ -103,6 +105,11 @@ def advance(
         return drawn.whole(own).advance(state, jax.random.fold_in(key, 2), begin, end, diverged)
 
     return over_members(one, width, drawn.own, state, keys, diverged)
+
+
+advance = Compiled(advanced)
+advance_light = Compiled(advanced, LIGHT)
+"""The same for short runs of small members, and for flows, whose many short operations it does no worse."""
 
 
 def observed(drawn: Drawn, state: PyTree, memory: PyTree, time: Array, width: int) -> tuple[Observation, PyTree]:
@@ -119,7 +126,7 @@ def observed(drawn: Drawn, state: PyTree, memory: PyTree, time: Array, width: in
 
 
 observe = Compiled(observed)
-observe_fast = Compiled(observed, FAST)
+observe_fast = Compiled(observed, FASTEST)
 """The same for members so small that looking takes no time anyway."""
 
 
@@ -138,18 +145,22 @@ def hand_over(members: Members, template: Any, carry: Any, stage: int, width: in
     return settled(Members(Drawn(own, rest), state, members.keys, members.diverged, memory))
 
 
-def programs(members: Members, width: int, looks: int, *, discrete: bool) -> tuple[Bound, Bound]:
-    """What advances and what looks at these members: the latter well optimised where `looks` times is much."""
+def programs(members: Members, width: int, clock: np.ndarray, *, discrete: bool) -> tuple[Bound, Bound]:
+    """What advances and what looks at these members along `clock`: well optimised where that is much.
+
+    How members are advanced must not depend on their number, or a member would not be the same in any company.
+    """
     zero = jax.device_put(np.zeros((), np.int32 if discrete else jnp.result_type(float)))
-    move = advance.bind(members.drawn, members.keys, members.state, members.diverged, zero, zero, width)
     seen = bytes_of((members.drawn.own, members.state)) + members.keys.size * bytes_of(members.drawn.shared)
-    look = observe if looks * seen > MUCH_TO_SEE else observe_fast
-    return move, look.bind(members.drawn, members.state, members.memory, zero, width)
+    done = (clock[-1] - clock[0]) * seen / members.keys.size
+    move = advance if discrete and done > MUCH_TO_DO else advance_light
+    look = observe if len(clock) * seen > MUCH_TO_SEE else observe_fast
+    return move.bind(members.drawn, members.keys, members.state, members.diverged, zero, zero, width), look.bind(members.drawn, members.state, members.memory, zero, width)
 
 
-def warm(members: Members, width: int, looks: int, *, discrete: bool) -> None:
+def warm(members: Members, width: int, clock: np.ndarray, *, discrete: bool) -> None:
     """Compile what advances and looks at members, by a run of no steps, before several threads want it."""
-    for program in programs(members, width, looks, discrete=discrete):
+    for program in programs(members, width, clock, discrete=discrete):
         jax.block_until_ready(program(program.leaves))
 
 
@@ -169,7 +180,7 @@ def follow(
     change nothing, because the number of steps is an argument of the compiled program.
     Returns the members at the end and, for each observed name, a quantity with a leading time axis.
     """
-    move, look = programs(members, width, len(clock), discrete=discrete)
+    move, look = programs(members, width, clock, discrete=discrete)
     moment = move.leaves[-1].dtype.type
     drawn, state = _arrays(members.drawn), _arrays((members.state, members.diverged))
     memory = _arrays(members.memory)

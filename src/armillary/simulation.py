@@ -149,7 +149,7 @@ def _program(stages: Stages, numeric: dict[tuple[str, ...], tuple], settings: Se
 
         shapes = draw(engine.start_fast.bind, np.arange(seeds.size)).shapes()
         each = max(bytes_of((shapes.drawn.own, shapes.state, shapes.memory)) // seeds.size, 1)
-        size, width = _blocks(seeds.size, each, settings, duration * (1 if stages.discrete else FLOW_STEPS))
+        size, width = _blocks(seeds.size, each, settings, duration, discrete=stages.discrete)
         advance = settings.progress.begin(type(stages.stages[0].what).__name__.lower(), duration * seeds.size)
     start = engine.start if size * each > LARGE_DRAW else engine.start_fast
 
@@ -169,7 +169,7 @@ def _program(stages: Stages, numeric: dict[tuple[str, ...], tuple], settings: Se
     else:  # compile before several threads want it
         head = begin(0)
         with jax.enable_x64(True) if double else nullcontext():
-            engine.warm(head, width, len(template.stages[0].clock), discrete=template.discrete)
+            engine.warm(head, width, template.stages[0].clock, discrete=template.discrete)
         blocks = all_of(lambda first: finish(first, None if first else head), firsts)
     axes = {path[-1]: values for path, values in numeric.items()}
     return dataset(blocks, {**axes, "seed": settings.seeds}, stages.discrete)
@@ -196,11 +196,13 @@ def _block(
     return records, np.asarray(members.diverged)[:wanted]
 
 
-def _blocks(count: int, each: int, settings: Settings, steps: float) -> tuple[int, int]:
+def _blocks(count: int, each: int, settings: Settings, duration: float, *, discrete: bool) -> tuple[int, int]:
     """How many of `count` members of `each` bytes a block has, and how many of them run side by side."""
     width = settings.width
+    steps = duration * (1 if discrete else FLOW_STEPS)
     if width is None and jax.default_backend() == "cpu":
-        width = int(np.clip(CACHE // each, 1, WIDEST))
+        # Each flow takes solver steps of its own: side by side all would wait for the slowest.
+        width = int(np.clip(CACHE // each, 1, WIDEST)) if discrete else 1
     cores = side_by_side()
     most = int(max(settings.memory // (3 * each * cores), 1))
     worth_it = steps * count * each > LONG_RUN

@@ -75,7 +75,7 @@ def flowed(
         stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance * 1e-3, pcoeff=0.3, icoeff=0.3),
         saveat=diffrax.SaveAt(t1=True),
         max_steps=max_steps,
-        adjoint=diffrax.DirectAdjoint(),
+        adjoint=diffrax.ForwardMode(),  # plain loops: nothing differentiates through a run, and others compile slowly
         throw=False,
     )
     assert solution.ys is not None
