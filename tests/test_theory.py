@@ -86,11 +86,11 @@ def test_the_law_is_the_spectrum_of_random_matrices():
 )
 def test_final_errors_are_the_curves_limits(ratio, expected):
     assert np.isclose(theory.final_error(ratio, 5.0), expected)
-    assert np.isclose(theory.learning_curve(np.array([1e9]), ratio, 5.0)[0][0], expected, rtol=1e-6)
+    assert np.isclose(theory.regression_curve(np.array([1e9]), ratio, 5.0)[0][0], expected, rtol=1e-6)
 
 
 def test_at_equal_numbers_the_error_grows_as_the_square_root_of_time():
-    test, _ = theory.learning_curve(np.array([1e2, 1e3, 1e4]), 1.0, 0.0)
+    test, _ = theory.regression_curve(np.array([1e2, 1e3, 1e4]), 1.0, 0.0)
     np.testing.assert_allclose((test - 1) / np.sqrt([1e2, 1e3, 1e4]), [0.612, 0.645, 0.656], atol=2e-3)
 
 

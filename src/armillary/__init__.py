@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from armillary import curvature, interop, models, path_builders, paths, probes, rules, tasks, theory
+    from armillary import curvature, interop, models, path_builders, paths, probes, rules, tangents, tasks, theory
     from armillary.clock import At, Evenly, LogSpaced
     from armillary.comparison import compare
     from armillary.errors import ArmillaryError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from armillary.quantity import Quantity
     from armillary.simulation import simulate
     from armillary.stages import Stage, Stages
+    from armillary.theory.kernels.of_model import kernel
     from armillary.trajectory import Trajectory, experiment_from, healthy
 
 _HOME = {
@@ -31,6 +32,7 @@ _HOME = {
     "compare": "comparison",
     "ArmillaryError": "errors",
     "Experiment": "experiment", "Sweep": "experiment",
+    "kernel": "theory.kernels.of_model",
     "Monitor": "monitor",
     "predict": "prediction",
     "probe": "probes.probe",
@@ -40,12 +42,23 @@ _HOME = {
     "Stage": "stages", "Stages": "stages",
     "Trajectory": "trajectory", "experiment_from": "trajectory", "healthy": "trajectory",
 }  # fmt: skip
-_PACKAGES = ("curvature", "interop", "models", "path_builders", "paths", "probes", "rules", "tasks", "theory")
+_PACKAGES = (
+    "curvature",
+    "interop",
+    "models",
+    "path_builders",
+    "paths",
+    "probes",
+    "rules",
+    "tangents",
+    "tasks",
+    "theory",
+)
 
 __all__ = [
     "ArmillaryError", "At", "Evenly", "Experiment", "Flow", "LogSpaced", "Monitor", "Process", "Quantity", "Snapshot", "Stage",
-    "Stages", "Sweep", "Trajectory", "compare", "curvature", "experiment_from", "healthy", "interop", "models", "path_builders",
-    "paths", "predict", "probe", "probes", "rules", "simulate", "tasks", "theory",
+    "Stages", "Sweep", "Trajectory", "compare", "curvature", "experiment_from", "healthy", "interop", "kernel", "models",
+    "path_builders", "paths", "predict", "probe", "probes", "rules", "simulate", "tangents", "tasks", "theory",
 ]  # fmt: skip
 
 

@@ -1,10 +1,15 @@
 """Networks and the recipes that draw them. Any equinox module is welcome beside these."""
 
 from armillary.models.activations import ACTIVATIONS as ACTIVATIONS
+from armillary.models.activations import Centred as Centred
+from armillary.models.activations import Polynomial as Polynomial
 from armillary.models.activations import Rectified as Rectified
 from armillary.models.activations import activation as activation
 from armillary.models.committee import Committee as Committee
 from armillary.models.committee import CommitteeNetwork as CommitteeNetwork
+from armillary.models.convolutional import Convolution as Convolution
+from armillary.models.convolutional import ConvolutionalNet as ConvolutionalNet
+from armillary.models.convolutional import ConvolutionalNetwork as ConvolutionalNetwork
 from armillary.models.curvature_control import CurvatureControlled as CurvatureControlled
 from armillary.models.curvature_control import scale_changes as scale_changes
 from armillary.models.curvature_control import with_curvature as with_curvature
@@ -22,6 +27,7 @@ from armillary.models.factorised import SymmetricFactors as SymmetricFactors
 from armillary.models.factorised import SymmetricProduct as SymmetricProduct
 from armillary.models.factorised import rebalanced as rebalanced
 from armillary.models.features import FeatureNetwork as FeatureNetwork
+from armillary.models.features import FeaturesKernel as FeaturesKernel
 from armillary.models.features import RandomFeatures as RandomFeatures
 from armillary.models.initialisation import Decoupled as Decoupled
 from armillary.models.initialisation import Gaussian as Gaussian
@@ -85,9 +91,13 @@ __all__ = [
     "AsymmetricFactors",
     "AsymmetricProduct",
     "Cell",
+    "Centred",
     "ClusterClassifier",
     "Committee",
     "CommitteeNetwork",
+    "Convolution",
+    "ConvolutionalNet",
+    "ConvolutionalNetwork",
     "CurvatureControlled",
     "Decoupled",
     "DeepLinear",
@@ -99,6 +109,7 @@ __all__ = [
     "EnsembleNetwork",
     "EqualEntries",
     "FeatureNetwork",
+    "FeaturesKernel",
     "FiniteWidth",
     "FiniteWidthKernel",
     "GatedCell",
@@ -118,6 +129,7 @@ __all__ = [
     "PatchModel",
     "PatchNetwork",
     "Poles",
+    "Polynomial",
     "Prepared",
     "RadiusDescent",
     "RandomFeatures",

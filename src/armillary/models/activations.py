@@ -1,10 +1,12 @@
 """Activation functions by name, so that an experiment can be written down and read back."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import erf
 from jaxtyping import Array
 
@@ -20,11 +22,17 @@ ACTIVATIONS: dict[str, Activation] = {
     "tanh": jnp.tanh,
     "sigmoid": jax.nn.sigmoid,
     "softplus": jax.nn.softplus,
-    "gelu": jax.nn.gelu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
     "silu": jax.nn.silu,
     "erf": erf,
     "sin": jnp.sin,
+    "cos": jnp.cos,
+    "exp": jnp.exp,
+    "gaussian": lambda x: jnp.exp(-(x**2)),
     "quadratic": jnp.square,
+    "rectified_quadratic": lambda x: jnp.square(jax.nn.relu(x)),
+    "sign": jnp.sign,
+    "step": lambda x: jnp.heaviside(x, 0.5),
 }
 
 GAINS = {"relu": 2.0, "leaky_relu": 2.0 / (1 + 0.01**2), "abs": 1.0, "linear": 1.0}
@@ -68,3 +76,49 @@ class Rectified:
     def __call__(self, x: Array) -> Array:
         size = (self.a**2 + self.b**2) ** 0.5
         return (self.a / size) * x + (self.b / size) * jnp.abs(x)
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """The polynomial with those coefficients, the constant first. Raises `InvalidValue` where there is none.
+
+    >>> print(Polynomial((1.0, 0.0, 2.0))(jnp.array([3.0])))
+    [19.]
+    """
+
+    coefficients: tuple[float, ...]
+
+    def __post_init__(self):
+        require_between("the number of coefficients", len(self.coefficients), 1, 64)
+
+    def __call__(self, x: Array) -> Array:
+        return jnp.polyval(jnp.asarray(self.coefficients[::-1], x.dtype), x)
+
+
+@dataclass(frozen=True)
+class Centred:
+    """An activation less its mean over N(0, 1), so that random features of it have no constant part.
+
+    Raises `UnknownName` for an activation that there is not.
+
+    >>> print(Centred("relu")(jnp.array([-1.0])).round(4))  # minus 1/sqrt(2 pi)
+    [-0.3989]
+    """
+
+    activation: str = "relu"
+
+    def __post_init__(self):
+        activation(self.activation)
+
+    def __call__(self, x: Array) -> Array:
+        return activation(self.activation)(x) - _gaussian_mean(self.activation)
+
+
+@functools.lru_cache(maxsize=64)
+def _gaussian_mean(name: str) -> float:
+    """The mean of an activation over N(0, 1), each side of 0 for itself: kinks are there."""
+    nodes, weights = np.polynomial.legendre.leggauss(100)
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        z = 6 * (nodes + 1)
+        values = np.asarray(activation(name)(jnp.asarray(z))) + np.asarray(activation(name)(jnp.asarray(-z)))
+    return float(6 * np.sum(weights * values * np.exp(-(z**2) / 2)) / np.sqrt(2 * np.pi))

@@ -1,5 +1,7 @@
 """Fixed random features under a trained read-out."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 from jax import lax
@@ -8,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from armillary.errors import require_between
 from armillary.models.activations import activation
 from armillary.models.model import Model
+from armillary.models.tangent_kernel import Gram, Kernel
 
 
 class FeatureNetwork(eqx.Module):
@@ -23,6 +26,21 @@ class FeatureNetwork(eqx.Module):
 
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " output"]:
         return self.readout @ self.features(x)
+
+
+class FeaturesKernel(Kernel):
+    """Inner products of a network's `features`, over their number: fitting its read-out by least squares.
+
+    >>> network = RandomFeatures(width=8)(jax.random.key(0), inputs=4, outputs=1)
+    >>> FeaturesKernel(network)(jax.numpy.ones((2, 4)), jax.numpy.ones((3, 4))).shape
+    (2, 3)
+    """
+
+    network: Any
+
+    def __call__(self, x: Float[Array, "left input"], y: Float[Array, "right input"]) -> Gram:
+        left, right = (jax.vmap(self.network.features)(inputs) for inputs in (x, y))
+        return left @ right.T / left.shape[1]
 
 
 class RandomFeatures(Model):

@@ -13,7 +13,7 @@ from armillary.errors import InvalidValue, require_between, unknown
 from armillary.models.activations import ACTIVATIONS, GAINS, Activation, activation
 from armillary.models.initialisation import drawn_alike, gaussian_alike, haar_orthogonal
 from armillary.models.model import UNROLLED, Dense, Model, stacked, through
-from armillary.models.parametrisation import GROWTH, PARAMETRISATIONS, Parametrisation, Role, scales
+from armillary.models.parametrisation import GROWTH, PARAMETRISATIONS, Parametrisation, Role, Scales, scales
 
 
 class MLPNetwork(eqx.Module):
@@ -51,7 +51,8 @@ class MLPNetwork(eqx.Module):
     @property
     def _looped(self) -> bool:
         """Whether hidden layers are many and equal: one compiled loop then runs over them."""
-        return len(self.layers) > UNROLLED and len({layer.weight.shape for layer in self.layers[1:-1]}) == 1
+        plain = all(isinstance(layer, Dense) for layer in self.layers)  # not while something listens to them
+        return plain and len(self.layers) > UNROLLED and len({layer.weight.shape for layer in self.layers[1:-1]}) == 1
 
 
 class MLP(Model):
@@ -65,7 +66,8 @@ class MLP(Model):
     - `gain`: variance of the weights times fan-in (before the parametrisation's own factors); None takes the
       activation's: 2 for ReLU, 1 where no closed form is needed. Can be swept in one program, as can `scale`.
     - `scale`: factor on all initial weights.
-    - `bias`: whether layers have one; drawn from N(0, bias_variance), or 0 at first where that is None.
+    - `bias`: whether layers have one; drawn from N(0, bias_variance), or 0 at first where that is None. They enter
+      multiplied by `bias_scale` (the beta of Jacot et al. 2018), so that they learn bias_scale² as fast.
     - `orthogonal`: Haar-orthogonal instead of Gaussian weights, of the same variance.
 
     Raises `InvalidValue` for sizes below 1 and negative scales, `UnknownName` for unknown names.
@@ -82,6 +84,7 @@ class MLP(Model):
     growth: float | None = eqx.field(static=True, default=None)
     bias: bool = eqx.field(static=True, default=True)
     orthogonal: bool = eqx.field(static=True, default=False)
+    bias_scale: float = eqx.field(static=True, default=1.0)
     gain: float | None = None
     scale: float = 1.0
     bias_variance: float | None = None
@@ -90,6 +93,7 @@ class MLP(Model):
         require_between("width", self.width, 1)
         require_between("depth", self.depth, 1)
         require_between("scale", self.scale, 0.0)
+        require_between("bias_scale", self.bias_scale, 0.0)
         require_between("gain", 1.0 if self.gain is None else self.gain, 0.0)
         require_between("growth", 0.0 if self.growth is None else self.growth, 0.0, 8.0)
         require_between("bias_variance", 0.0 if self.bias_variance is None else self.bias_variance, 0.0)
@@ -105,6 +109,14 @@ class MLP(Model):
         growth = GROWTH.get(self.parametrisation, 0.0) if self.growth is None else self.growth
         return (inputs, *(round(self.width * k**growth) for k in range(1, self.depth)), outputs)
 
+    def scales_of(self, role: Role, fan_in: int, fan_out: int) -> tuple[Scales, float | Array]:
+        """What the parametrisation says of a layer, and the gain of its weights."""
+        # A single layer is an output layer to muP and its kin, but has no width to scale with.
+        kind = self.parametrisation if self.depth > 1 or self.parametrisation == "ntk" else "standard"
+        usual = 1.0 if role == "output" else GAINS.get(str(self.activation), 1.0)
+        s = scales(kind, role, fan_in, fan_out, self.base_width, width=self.width, depth=self.depth)
+        return s, usual if self.gain is None else self.gain
+
     def __call__(self, key: PRNGKeyArray, inputs: int, outputs: int) -> MLPNetwork:
         sizes = self.sizes(inputs, outputs)
         if self.orthogonal:  # of the same variance as the Gaussian ones
@@ -118,15 +130,13 @@ class MLP(Model):
         return MLPNetwork(tuple(layer for part in parts for layer in part), self.activation)
 
     def _layers(self, role: Role, stack: Float[Array, "layer output input"], key: PRNGKeyArray) -> list[Dense]:
-        # A single layer is an output layer to muP and its kin, but has no width to scale with.
-        kind = self.parametrisation if self.depth > 1 or self.parametrisation == "ntk" else "standard"
         layers, fan_out, fan_in = stack.shape
-        s = scales(kind, role, fan_in, fan_out, self.base_width, width=self.width, depth=self.depth)
-        usual = 1.0 if role == "output" else GAINS.get(str(self.activation), 1.0)
-        weights = s.deviation * jnp.sqrt(usual if self.gain is None else self.gain) * self.scale * stack
+        s, gain = self.scales_of(role, fan_in, fan_out)
+        weights = s.deviation * jnp.sqrt(gain) * self.scale * stack
         if not self.bias:
             return [Dense(weight, None, s.multiplier, s.rate, s.adaptive_rate) for weight in weights]
         biases = jnp.zeros((layers, fan_out))
         if self.bias_variance is not None:
             biases = jnp.sqrt(self.bias_variance) * jax.random.normal(key, (layers, fan_out))
-        return [Dense(w, b, s.multiplier, s.rate, s.adaptive_rate) for w, b in zip(weights, biases, strict=True)]
+        factors = (s.multiplier, s.rate, s.adaptive_rate, self.bias_scale)
+        return [Dense(w, b, *factors) for w, b in zip(weights, biases, strict=True)]

@@ -40,7 +40,7 @@ def draw_network(model: Any, key: PRNGKeyArray, inputs: int, outputs: int) -> Py
 
 
 class Dense(eqx.Module):
-    """One layer: multiplier * W x + b, with its learning rates relative to the rule's.
+    """One layer: multiplier * W x + bias_multiplier * b, with its learning rates relative to the rule's.
 
     `weight` is [output, input] and `bias` [output] or None; x is [input].
     """
@@ -50,11 +50,14 @@ class Dense(eqx.Module):
     multiplier: float = eqx.field(static=True, default=1.0)
     rate: float = eqx.field(static=True, default=1.0)
     adaptive_rate: float = eqx.field(static=True, default=1.0)
+    bias_multiplier: float = eqx.field(static=True, default=1.0)
 
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " output"]:
         h = self.weight @ x
         h = h if self.multiplier == 1.0 else self.multiplier * h
-        return h if self.bias is None else h + self.bias
+        if self.bias is None:
+            return h
+        return h + (self.bias if self.bias_multiplier == 1.0 else self.bias_multiplier * self.bias)
 
 
 def is_linear_layer(node: Any) -> bool:

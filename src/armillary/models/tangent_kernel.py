@@ -1,7 +1,7 @@
-"""Kernels of two-layer ReLU networks: at infinite width, and sums over the neurons of a finite one."""
+"""Kernels of two-layer networks: at infinite width (ReLU), and sums over the neurons of a finite one."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from armillary.errors import require_between
+from armillary.errors import require_between, unknown
+from armillary.models.activations import GAINS, Activation, activation
 from armillary.models.model import Model
 
 Gram = Float[Array, "left right"]
@@ -55,30 +56,51 @@ def arc_cosine_features(x: Float[Array, "left input"], y: Float[Array, "right in
     return lengths * (sines + (jnp.pi - jnp.arccos(cosines)) * cosines) / jnp.pi
 
 
-def finite_width_kernels(
-    key: PRNGKeyArray, width: ArrayLike, x: Float[Array, "left input"], y: Float[Array, "right input"]
-) -> tuple[Gram, Gram]:
-    """The two layers' kernels of `width` ReLU neurons w ~ N(0, I), as (first layer's, read-out's).
+READ_OUTS = ("signs", "gaussian")
 
-    (2/width) sum of 1[w.x > 0] 1[w.y > 0] <x, y>, and (2/width) sum of max(0, w.x) max(0, w.y): they tend to
-    `arc_cosine_tangent` and `arc_cosine_features`. Neurons are drawn block by block and not kept: a network of fewer
-    neurons is the beginning of a wider one, `width` may be traced, and the cost is width (left + right) input +
+
+def _neurons(key: PRNGKeyArray, block: Array, width: Array, inputs: int, law: str) -> tuple[Array, Array, Array]:
+    """One block of neurons: weights [neuron, input], read-out weights [neuron], and 1 for those within the width, else 0."""
+    key = jax.random.fold_in(key, block)
+    alive = jnp.where(block * BLOCK + jnp.arange(BLOCK) < width, 1.0, 0.0).astype(width.dtype)
+    if law == "gaussian":
+        both = jax.random.normal(key, (BLOCK, inputs + 1), width.dtype)
+        return both[:, :-1], both[:, -1], alive
+    signs = jax.random.rademacher(jax.random.fold_in(key, 1), (BLOCK,), width.dtype)
+    return jax.random.normal(key, (BLOCK, inputs), width.dtype), signs, alive
+
+
+def _summed(add: Any, sums: Any, width: Array) -> Any:
+    """`add(block, sums)` over the blocks that so many neurons take."""
+    return lax.fori_loop(0, jnp.ceil(width / BLOCK).astype(jnp.int32), add, sums)
+
+
+def finite_width_kernels(
+    key: PRNGKeyArray, width: ArrayLike, x: Float[Array, "left input"], y: Float[Array, "right input"],
+    phi: str | Activation = "relu", law: Literal["signs", "gaussian"] = "signs",
+) -> tuple[Gram, Gram]:  # fmt: skip
+    """The two layers' kernels of `width` neurons w ~ N(0, I), as (first layer's, read-out's).
+
+    (g/width) sum of a² phi'(w.x) phi'(w.y) <x, y>, and (g/width) sum of phi(w.x) phi(w.y), with the activation's gain g (2
+    for ReLU, where they tend to `arc_cosine_tangent` and `arc_cosine_features`; 1 for those that are not in `GAINS`) and
+    read-out weights a of variance 1, random signs or N(0, 1). Neurons are drawn block by block and not kept: a network of
+    fewer neurons is the beginning of a wider one, `width` may be traced, and the cost is width (left + right) input +
     2 width left right.
     """
     width = jnp.asarray(width, x.dtype)
+    function = activation(phi)
+    slope = jnp.vectorize(jax.grad(function))
 
     def add(block: Array, sums: tuple[Gram, Gram]) -> tuple[Gram, Gram]:
-        weights = jax.random.normal(jax.random.fold_in(key, block), (BLOCK, x.shape[1]), x.dtype)
-        alive = block * BLOCK + jnp.arange(BLOCK) < width
-        left, right = x @ weights.T, y @ weights.T
-        gates = jnp.where(alive & (left > 0), 1.0, 0.0).astype(x.dtype)
-        both = gates @ (right > 0).astype(x.dtype).T
-        return sums[0] + both, sums[1] + (gates * left) @ jax.nn.relu(right).T
+        weights, read_out, alive = _neurons(key, block, width, x.shape[1], law)
+        seen = [(slope(h), function(h)) for h in ((x @ weights.T,) if x is y else (x @ weights.T, y @ weights.T))]
+        squares = alive if law == "signs" else alive * read_out**2
+        return sums[0] + (squares * seen[0][0]) @ seen[-1][0].T, sums[1] + (alive * seen[0][1]) @ seen[-1][1].T
 
     nothing = jnp.zeros((x.shape[0], y.shape[0]), x.dtype)
-    blocks = jnp.ceil(width / BLOCK).astype(jnp.int32)
-    gates, features = lax.fori_loop(0, blocks, add, (nothing, nothing))
-    return gates * (x @ y.T) * 2 / width, features * 2 / width
+    slopes, features = _summed(add, (nothing, nothing), width)
+    gain = GAINS.get(phi, 1.0) if isinstance(phi, str) else 1.0
+    return slopes * (x @ y.T) * gain / width, features * gain / width
 
 
 class Kernel(eqx.Module):
@@ -104,25 +126,41 @@ class TangentKernel(Kernel):
 
 
 class FiniteWidthKernel(Kernel):
-    """The tangent kernel of a drawn two-layer ReLU network; `key` draws its neurons."""
+    """The tangent kernel of a drawn two-layer network; `key` draws its neurons."""
 
     key: PRNGKeyArray
     width: Any
     first_layer: Any
     read_out: Any
+    activation: str | Activation = eqx.field(static=True, default="relu")
+    law: Literal["signs", "gaussian"] = eqx.field(static=True, default="signs")
 
     def __call__(self, x: Float[Array, "left input"], y: Float[Array, "right input"]) -> Gram:
-        first, second = finite_width_kernels(self.key, self.width, x, y)
+        first, second = finite_width_kernels(self.key, self.width, x, y, self.activation, self.law)
         return self.first_layer * first + self.read_out * second
+
+    def outputs(self, x: Float[Array, "sample input"]) -> Float[Array, "sample 1"]:
+        """What the network itself says: its read-out weights, of variance `first_layer`, times its features."""
+        width, function = jnp.asarray(self.width, x.dtype), activation(self.activation)
+        gain = GAINS.get(self.activation, 1.0) if isinstance(self.activation, str) else 1.0
+
+        def add(block: Array, total: Array) -> Array:
+            weights, read_out, alive = _neurons(self.key, block, width, x.shape[1], self.law)
+            return total + function(x @ weights.T) @ (alive * read_out)
+
+        total = _summed(add, jnp.zeros(x.shape[0], x.dtype), width)
+        return (jnp.sqrt(jnp.asarray(self.first_layer * gain, x.dtype) / width) * total)[:, None]
 
 
 class FiniteWidth(Model):
-    """Tangent kernels of two-layer ReLU networks with `width` random neurons.
+    """Tangent kernels of two-layer networks with `width` random neurons.
 
     The layers' kernels are added with the weights `first_layer` and `read_out`, their rates or squared initial scales:
     (1, 1) is the usual tangent kernel, (0, 1) random features, (1, 0) the first layer alone. They have width x
-    inputs and width parameters. All three fields can be swept in one program. Raises `InvalidValue` for a width
-    below 1 or negative weights.
+    inputs and width parameters. `law` is that of the read-out weights, "signs" or "gaussian", whose squares weigh the
+    neurons in the first layer's kernel; see `finite_width_kernels` for the activation's gain. All three numbers can be
+    swept in one program. Raises `InvalidValue` for a width below 1 or negative weights, `UnknownName` for another law or
+    activation.
 
     >>> kernel = FiniteWidth(width=3)(jax.random.key(0), inputs=2, outputs=1)
     >>> kernel(jnp.ones((4, 2)), jnp.ones((5, 2))).shape
@@ -132,11 +170,16 @@ class FiniteWidth(Model):
     width: float = 100.0
     first_layer: float = 1.0
     read_out: float = 1.0
+    activation: str | Activation = eqx.field(static=True, default="relu")
+    law: Literal["signs", "gaussian"] = eqx.field(static=True, default="signs")
 
     def __check_init__(self):
         require_between("width", self.width, 1)
         require_between("the first layer's weight", self.first_layer, 0.0)
         require_between("the read-out's weight", self.read_out, 0.0)
+        activation(self.activation)
+        if self.law not in READ_OUTS:
+            raise unknown("law of read-out weights", self.law, READ_OUTS)
 
     def __call__(self, key: PRNGKeyArray, inputs: int, outputs: int) -> FiniteWidthKernel:
-        return FiniteWidthKernel(key, self.width, self.first_layer, self.read_out)
+        return FiniteWidthKernel(key, self.width, self.first_layer, self.read_out, self.activation, self.law)

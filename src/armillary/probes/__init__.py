@@ -30,6 +30,7 @@ from armillary.probes.linear_networks import SignalNorm as SignalNorm
 from armillary.probes.linear_networks import SubproductSpectrum as SubproductSpectrum
 from armillary.probes.losses import Accuracy as Accuracy
 from armillary.probes.losses import Losses as Losses
+from armillary.probes.losses import NetworkOutputs as NetworkOutputs
 from armillary.probes.margins import BoundaryLinearity as BoundaryLinearity
 from armillary.probes.margins import DataOverlap as DataOverlap
 from armillary.probes.margins import Margins as Margins
@@ -58,6 +59,7 @@ from armillary.probes.robust_recovery import SignalResidual as SignalResidual
 from armillary.probes.robust_recovery import SignRIP as SignRIP
 from armillary.probes.robust_recovery import TeacherLoss as TeacherLoss
 from armillary.probes.smoother import EffectiveRanks as EffectiveRanks
+from armillary.probes.smoother import EnsembleErrors as EnsembleErrors
 from armillary.probes.smoother import SmootherErrors as SmootherErrors
 from armillary.probes.spectra import JacobianSpectrum as JacobianSpectrum
 from armillary.probes.spectra import ModeStrength as ModeStrength
@@ -68,6 +70,10 @@ from armillary.probes.state_space import StateSpaceStatistics as StateSpaceStati
 from armillary.probes.state_space import StateSpaceWeights as StateSpaceWeights
 from armillary.probes.symmetry import RescalingSymmetry as RescalingSymmetry
 from armillary.probes.tangent_kernel import EmpiricalTangentKernel as EmpiricalTangentKernel
+from armillary.probes.tangent_kernel import KernelDrift as KernelDrift
+from armillary.probes.tangent_kernel import KernelSpectrum as KernelSpectrum
+from armillary.probes.tangent_kernel import KernelTargetAlignment as KernelTargetAlignment
+from armillary.probes.tangent_kernel import LinearisationError as LinearisationError
 from armillary.probes.weights import Balancedness as Balancedness
 from armillary.probes.weights import DistanceFromInitialisation as DistanceFromInitialisation
 from armillary.probes.weights import LearningRate as LearningRate
@@ -93,6 +99,7 @@ __all__ = [
     "EigenvectorLoss",
     "EigenvectorOverlap",
     "EmpiricalTangentKernel",
+    "EnsembleErrors",
     "ExcessLoss",
     "ExcessRisk",
     "ExtremeEigenvalues",
@@ -106,15 +113,20 @@ __all__ = [
     "InputSensitivity",
     "JacobianSpectrum",
     "KernelDistance",
+    "KernelDrift",
+    "KernelSpectrum",
+    "KernelTargetAlignment",
     "LayerCurvature",
     "LayerHessian",
     "LearningRate",
+    "LinearisationError",
     "Losses",
     "Margins",
     "MatrixRecovery",
     "MatrixSpectrum",
     "MinimumNorm",
     "ModeStrength",
+    "NetworkOutputs",
     "PatchFeatures",
     "PathLoss",
     "PreactivationChange",

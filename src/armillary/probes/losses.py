@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from armillary.errors import ProbeError
+from armillary.errors import ProbeError, require_between
 from armillary.probes.probe import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
@@ -66,3 +67,27 @@ def accuracy(network: Any, samples: Any) -> jax.Array:
         return jnp.mean(jnp.sign(outputs) == jnp.sign(targets.reshape(outputs.shape)))
     classes = targets if jnp.issubdtype(targets.dtype, jnp.integer) else jnp.argmax(targets, axis=-1)
     return jnp.mean(jnp.argmax(outputs, axis=-1) == classes)
+
+
+class NetworkOutputs(Probe):
+    """What the network says of the first `samples` training and test inputs.
+
+    Returns `train_outputs` and `test_outputs`, float[sample, output] and float[test_sample, output]. Raises `ProbeError`
+    without data. Cost: one pass over those samples.
+    """
+
+    samples: int = eqx.field(static=True, default=64)
+    foreign = True
+
+    def __check_init__(self):
+        require_between("the number of samples", self.samples, 1)
+
+    def __call__(self, now: Snapshot) -> Observation:
+        data, seen = data_of(now, self), {}
+        for name, dim in (("train", "sample"), ("test", "test_sample")):
+            samples = getattr(data, name)
+            if samples is not None:
+                values = jax.vmap(now.network)(samples.inputs[: self.samples])
+                label = f"output on {'training' if name == 'train' else 'test'} inputs"
+                seen[f"{name}_outputs"] = Quantity(values.reshape(len(values), -1), (dim, "output"), long_name=label)
+        return seen

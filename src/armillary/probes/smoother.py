@@ -1,11 +1,15 @@
 """Bias and variance of a linear smoother, exactly, and effective ranks of its kernel."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from armillary.errors import ProbeError, require_between
+from armillary.models.ensemble import EnsembleNetwork
 from armillary.probes.losses import data_of
 from armillary.probes.probe import Probe
 from armillary.process import Snapshot
@@ -48,6 +52,59 @@ class SmootherErrors(Probe):
             "excess_risk": Quantity(bias + variance, long_name="excess risk"),
             "training_error": Quantity(jnp.mean(jnp.sum(residual**2, axis=1)), long_name="training error"),
         }
+
+
+class EnsembleErrors(Probe):
+    """Excess errors of fitted kernels, alone and averaged, in expectation over label noise of the task's variance.
+
+    `member_risk`, mean over test points (and members) of the squared error of a kernel machine, the `excess_risk` of `SmootherErrors`;
+    `ensemble_risk`, that of the mean of all members' predictions (for a single smoother the same); `initial_risk`, the
+    first for machines to which the untrained network belongs, f(x) + s(x) . (y - f(X)), only if `initial` asks for it and
+    the kernel has `outputs` (see `FiniteWidth`). All scalars. Label noise is not sampled; test targets must be noiseless.
+
+    Cost: one evaluation of each member on all samples. Raises `ProbeError` as `SmootherErrors` does. Derived here.
+    """
+
+    initial: bool = eqx.field(static=True, default=False)
+
+    def __call__(self, now: Snapshot) -> Observation:
+        data = data_of(now, self)
+        several = isinstance(now.network, EnsembleNetwork)
+        stack = now.network.stack if several else now.network
+        if not hasattr(stack, "smoother"):
+            raise ProbeError(f"EnsembleErrors needs fitted kernels (KernelRidge), not a {_name(stack)}")
+        if data.test is None or not hasattr(now.task, "noise"):
+            raise ProbeError(
+                "EnsembleErrors needs test samples and a task that knows its label noise; use CovariateNoise"
+            )
+        arrays, static = eqx.partition(stack, eqx.is_array)
+        arrays = arrays if several else jax.tree.map(lambda a: a[None], arrays)
+        clean, test, count = noiseless(data), data.test, now.network.count if several else 1
+        both = jnp.concatenate([test.inputs, data.train.inputs])
+        nothing = jnp.zeros((len(both), clean.shape[1]), clean.dtype)
+        initial = self.initial and hasattr(stack.kernel, "outputs")
+
+        def excess(weights: Array, started: Array) -> Array:
+            """Of one smoother, to whose predictions belongs `started` [sample, output], at test, then training inputs."""
+            there, here = jnp.split(started, [test.count])
+            missed = weights @ (clean - here) + there - test.targets
+            spread = jnp.sum(weights**2, axis=1) * missed.shape[1]
+            return jnp.mean(jnp.sum(missed**2, axis=1) + now.task.noise**2 * spread)
+
+        def add(total: Array, one: Any) -> tuple[Array, tuple[Array, ...]]:
+            member = eqx.combine(one, static)
+            weights = member.smoother(test.inputs)
+            started = (nothing, member.kernel.outputs(both)) if initial else (nothing,)
+            return total + weights, tuple(excess(weights, start) for start in started)
+
+        total, alone = lax.scan(add, jnp.zeros((test.count, data.train.count), clean.dtype), arrays)
+        found = {
+            "member_risk": Quantity(jnp.mean(alone[0]), long_name="excess error"),
+            "ensemble_risk": Quantity(excess(total / count, nothing), long_name="excess error of the mean prediction"),
+        }
+        if initial:
+            found["initial_risk"] = Quantity(jnp.mean(alone[1]), long_name="excess error with the initial output")
+        return found
 
 
 class EffectiveRanks(Probe):

@@ -3,10 +3,14 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from armillary.errors import InvalidValue, require_between
+from armillary.models.ensemble import EnsembleNetwork
+from armillary.models.features import FeaturesKernel
 from armillary.models.tangent_kernel import Kernel
 from armillary.tasks.data import Data, Task
 
@@ -42,23 +46,50 @@ class KernelRidge(eqx.Module):
     """Kernel ridge regression: k(x) (K + penalty I)⁻¹ y; at penalty 0 the interpolator of least norm.
 
     That is where gradient descent from 0 ends. Where K is singular, eigenvalues below `cut` times the largest are left
-    out. The model is a `Kernel`, or draws one; the fitted network is a `KernelSmoother`. `penalty` can be swept in
-    one program. Cost: samples³. Raises `InvalidValue` for a negative penalty or a network that is no kernel.
+    out; `definite` says that the penalty leaves none, and K + penalty I is then inverted by Cholesky, some ten times
+    sooner. The model is a `Kernel`, or draws one; a network with `features` (`RandomFeatures`) stands for their
+    `FeaturesKernel`; of an `Ensemble` of them each member is fitted alone. The fitted network is a `KernelSmoother`, or an
+    ensemble of them. `penalty` can be swept in one program. Cost: samples³. Raises `InvalidValue` for a negative penalty
+    or a network that is no kernel.
     """
 
     penalty: float = 0.0
     cut: float = eqx.field(static=True, default=1e-10)
+    definite: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         require_between("the penalty", self.penalty, 0.0)
         require_between("the cut", self.cut, 0.0, 0.1)
 
-    def fit(self, task: Task, data: Data, network: Any, key: PRNGKeyArray) -> KernelSmoother:
+    def fit(self, task: Task, data: Data, network: Any, key: PRNGKeyArray) -> KernelSmoother | EnsembleNetwork:
+        if isinstance(network, EnsembleNetwork):
+            return self._each(task, data, network, key)
+        if hasattr(network, "features"):
+            network = FeaturesKernel(network)
         if not isinstance(network, Kernel):
             raise InvalidValue(
                 f"KernelRidge needs a kernel (LinearKernel, TangentKernel, FiniteWidth), not a {type(network).__name__}"
             )
         inputs = data.train.inputs
         gram = network(inputs, inputs)
-        inverse = pseudo_inverse(gram + self.penalty * jnp.eye(len(gram)), self.cut)
+        gram = gram + self.penalty * jnp.eye(len(gram), dtype=gram.dtype)
+        inverse = _inverse(gram) if self.definite else pseudo_inverse(gram, self.cut)
         return KernelSmoother(network, inputs, inverse, data.train.targets)
+
+    def _each(self, task: Task, data: Data, network: EnsembleNetwork, key: PRNGKeyArray) -> EnsembleNetwork:
+        """Members one after another: a kernel may loop over neurons, which is best not done for several at once."""
+        arrays, static = eqx.partition(network.stack, eqx.is_array)
+        constant: list[Any] = []
+
+        def alone(one: Any) -> Any:
+            fitted, rest = eqx.partition(self.fit(task, data, eqx.combine(one, static), key), eqx.is_array)
+            constant[:] = [rest]
+            return fitted
+
+        return EnsembleNetwork(eqx.combine(lax.map(alone, arrays), constant[0]), network.count)
+
+
+def _inverse(matrix: Float[Array, "row row"]) -> Float[Array, "row row"]:
+    """The inverse of a positive definite matrix; nan where it is not."""
+    factor = jax.scipy.linalg.cho_factor(matrix, lower=True)
+    return jax.scipy.linalg.cho_solve(factor, jnp.eye(len(matrix), dtype=matrix.dtype))

@@ -1,13 +1,11 @@
 """Theories: closed forms and equations of learning, each with the assumptions under which it holds."""
 
+from armillary.theory import kernels as kernels
 from armillary.theory.batch_rates import largest_rates as largest_rates
 from armillary.theory.benign import NoisyCovariateRegression as NoisyCovariateRegression
-from armillary.theory.benign import Spectrum as Spectrum
 from armillary.theory.benign import benign_variance as benign_variance
 from armillary.theory.benign import effective_ranks as effective_ranks
-from armillary.theory.benign import effective_ridge as effective_ridge
 from armillary.theory.benign import leading_variance as leading_variance
-from armillary.theory.benign import linear_errors as linear_errors
 from armillary.theory.benign import spiked_spectrum as spiked_spectrum
 from armillary.theory.catapult import SolvableCatapult as SolvableCatapult
 from armillary.theory.catapult import arcsine_density as arcsine_density
@@ -24,6 +22,13 @@ from armillary.theory.deep_linear import layer_strengths as layer_strengths
 from armillary.theory.deep_linear import mode_sigmoid as mode_sigmoid
 from armillary.theory.deep_linear import mode_time as mode_time
 from armillary.theory.deep_linear import unbalanced_mode as unbalanced_mode
+from armillary.theory.deterministic_equivalents import Beside as Beside
+from armillary.theory.deterministic_equivalents import FeatureKernel as FeatureKernel
+from armillary.theory.deterministic_equivalents import RidgeErrors as RidgeErrors
+from armillary.theory.deterministic_equivalents import Spectrum as Spectrum
+from armillary.theory.deterministic_equivalents import effective_ridge as effective_ridge
+from armillary.theory.deterministic_equivalents import feature_errors as feature_errors
+from armillary.theory.deterministic_equivalents import linear_errors as linear_errors
 from armillary.theory.dropout import bound_shape as bound_shape
 from armillary.theory.dropout import bound_slope as bound_slope
 from armillary.theory.dropout import loss_rise as loss_rise
@@ -46,6 +51,8 @@ from armillary.theory.input_to_state import equilibria as equilibria
 from armillary.theory.input_to_state import error_bound as error_bound
 from armillary.theory.input_to_state import saddle_flow as saddle_flow
 from armillary.theory.jacobi import FreeJacobi as FreeJacobi
+from armillary.theory.kernels import learning_curve as learning_curve
+from armillary.theory.kernels import trained_ensemble as trained_ensemble
 from armillary.theory.layer_curvature import LayerCurvatureAtStart as LayerCurvatureAtStart
 from armillary.theory.layer_curvature import activation_shares as activation_shares
 from armillary.theory.layer_curvature import equal_width_level as equal_width_level
@@ -64,7 +71,7 @@ from armillary.theory.linear_regression import HighDimensionalRegression as High
 from armillary.theory.linear_regression import best_ridge_error as best_ridge_error
 from armillary.theory.linear_regression import best_stopping as best_stopping
 from armillary.theory.linear_regression import final_error as final_error
-from armillary.theory.linear_regression import learning_curve as learning_curve
+from armillary.theory.linear_regression import regression_curve as regression_curve
 from armillary.theory.linear_regression import spectral_errors as spectral_errors
 from armillary.theory.matrix_sensing import SymmetricSensing as SymmetricSensing
 from armillary.theory.matrix_sensing import asymmetric_decay as asymmetric_decay
@@ -119,6 +126,12 @@ from armillary.theory.quadratic import high_dimensional_flow as high_dimensional
 from armillary.theory.quadratic import orthonormal_flow as orthonormal_flow
 from armillary.theory.quadratic import riccati_flow as riccati_flow
 from armillary.theory.quadratic import stationary_risk as stationary_risk
+from armillary.theory.random_features import ActivationConstants as ActivationConstants
+from armillary.theory.random_features import TwoLayerRidge as TwoLayerRidge
+from armillary.theory.random_features import activation_constants as activation_constants
+from armillary.theory.random_features import random_feature_errors as random_feature_errors
+from armillary.theory.random_features import two_layer_errors as two_layer_errors
+from armillary.theory.random_features import two_layer_kernel as two_layer_kernel
 from armillary.theory.random_matrix import MarchenkoPastur as MarchenkoPastur
 from armillary.theory.random_matrix import Semicircle as Semicircle
 from armillary.theory.rectified import angles as angles
@@ -164,9 +177,12 @@ from armillary.theory.theory import THEORIES as THEORIES
 from armillary.theory.theory import Check as Check
 from armillary.theory.theory import Theory as Theory
 from armillary.theory.theory import theory as theory
+from armillary.theory.wide_network import WideNetwork as WideNetwork
 
 __all__ = [
     "THEORIES",
+    "ActivationConstants",
+    "Beside",
     "Check",
     "ClusterOutliers",
     "DeepLinearModes",
@@ -174,6 +190,7 @@ __all__ = [
     "DisturbedScalarFlow",
     "Equilibrium",
     "FactorRegression",
+    "FeatureKernel",
     "FreeJacobi",
     "HighDimensionalQuadratic",
     "HighDimensionalRegression",
@@ -188,6 +205,7 @@ __all__ = [
     "OrthogonalContraction",
     "Phase",
     "QuadraticFlow",
+    "RidgeErrors",
     "RobustRecovery",
     "Semicircle",
     "SignalWalk",
@@ -201,7 +219,10 @@ __all__ = [
     "Statistics",
     "SymmetricSensing",
     "Theory",
+    "TwoLayerRidge",
+    "WideNetwork",
     "WideTwoLayerFlow",
+    "activation_constants",
     "activation_shares",
     "angles",
     "arcsine_density",
@@ -246,6 +267,7 @@ __all__ = [
     "expected_descent",
     "expected_flow",
     "factor_flow",
+    "feature_errors",
     "final_error",
     "final_sharpness_bound",
     "final_weak_share",
@@ -295,9 +317,11 @@ __all__ = [
     "phase",
     "pretrained_excess",
     "propagated",
+    "random_feature_errors",
     "random_stable_rank",
     "rank_bound",
     "rebalanced_decay",
+    "regression_curve",
     "representation_error",
     "residual_variance",
     "riccati_flow",
@@ -323,6 +347,9 @@ __all__ = [
     "tangent_kernel",
     "theory",
     "total_gradient",
+    "trained_ensemble",
+    "two_layer_errors",
+    "two_layer_kernel",
     "typical_informativeness",
     "typical_start",
     "unbalanced_mode",

@@ -1,11 +1,10 @@
 """When noise is interpolated harmlessly: bias and variance of linear interpolators under noisy covariates."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from armillary.errors import require_between
@@ -14,6 +13,9 @@ from armillary.models.tangent_kernel import LinearKernel
 from armillary.rules.solved import Solved
 from armillary.rules.solvers import KernelRidge
 from armillary.tasks.covariate_noise import CovariateNoise, WideCovariateNoise
+from armillary.theory.deterministic_equivalents import Spectrum as Spectrum
+from armillary.theory.deterministic_equivalents import effective_ridge as effective_ridge
+from armillary.theory.deterministic_equivalents import linear_errors as linear_errors
 from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
@@ -22,13 +24,6 @@ SMALLEST_SAMPLES = 50
 
 NEAREST_THRESHOLD = 0.2
 """|samples/inputs - 1| up to which an interpolator's variance is ruled by a few eigenvalues."""
-
-
-class Spectrum(NamedTuple):
-    """A covariance in groups of equal eigenvalues: `values` [group], each `counts` [group] times."""
-
-    values: Float[np.ndarray, " group"]
-    counts: Float[np.ndarray, " group"]
 
 
 def spiked_spectrum(dimension: float, rank: float, covariate_noise: float) -> Spectrum:
@@ -84,49 +79,6 @@ def leading_variance(samples: ArrayLike, dimension: ArrayLike, rank: float, nois
     """
     samples, dimension = np.asarray(samples, float), np.asarray(dimension, float)
     return noise**2 * (rank / samples + samples / dimension)
-
-
-def effective_ridge(spectrum: Spectrum, samples: float, penalty: float = 0.0) -> float:
-    """The k at which k (samples - sum of value/(value + k)) = penalty: what the covariance itself is shrunk by.
-
-    Small eigenvalues act as a ridge on large ones: k is about (penalty + trace of the tail)/samples. 0 where an
-    unpenalised fit has fewer directions than samples. Source: Dobriban & Wager (2018); Hastie et al. (2022)
-
-    >>> round(effective_ridge(Spectrum(np.array([1.0]), np.array([200.0])), samples=100), 6)
-    1.0
-    """
-    from scipy.optimize import brentq  # loads slowly
-
-    values, counts = spectrum
-    if penalty == 0 and counts[values > 0].sum() <= samples:
-        return 0.0
-    top = (penalty + values @ counts) / samples
-    gap = lambda k: k * (samples - (counts * values / (values + k)).sum()) - penalty
-    return float(brentq(gap, 1e-15 * top, (1 + 1e-9) * top + 1e-300, xtol=1e-14 * top))  # type: ignore[arg-type]
-
-
-def linear_errors(
-    spectrum: Spectrum, signal: ArrayLike, residual: float, samples: float, noise: float,
-    penalty: float = 0.0,
-) -> tuple[float, float]:  # fmt: skip
-    """Bias and variance of linear ridge regression on Gaussian inputs in high dimension (the full trace formula).
-
-    `signal` [group] is the squared norm of the best linear map's part in each group of eigenvalues, `residual` the
-    variance of the target that no linear map of the inputs explains (in training and at the test point), `noise` the
-    labels' deviation, `penalty` that of K + penalty I (0 interpolates). With k the `effective_ridge` and
-    d = sum value²/(value + k)²: variance = noise² d/(samples - d), bias = (k² sum signal value/(value + k)² + residual)
-    samples/(samples - d). Source: Hastie et al. (2022); the residual is put in here
-
-    >>> bias, variance = linear_errors(Spectrum(np.array([1.0]), np.array([200.0])), [1.0], 0.0, 100, 1.0)
-    >>> round(bias, 6), round(variance, 6)
-    (0.5, 1.0)
-    """
-    k = effective_ridge(spectrum, samples, penalty)
-    values, counts = (part[spectrum.values > 0] for part in spectrum)
-    kept = np.asarray(signal, float)[spectrum.values > 0]
-    used = (counts * values**2 / (values + k) ** 2).sum()
-    missed = k**2 * (kept * values / (values + k) ** 2).sum()
-    return float((missed + residual) * samples / (samples - used)), float(noise**2 * used / (samples - used))
 
 
 def noisy_covariate_errors(

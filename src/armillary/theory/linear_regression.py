@@ -38,12 +38,12 @@ def spectral_errors(
     return test, train
 
 
-def learning_curve(time: Times, ratio: float, excess: float, noise: float = 1.0) -> tuple[Times, Times]:
+def regression_curve(time: Times, ratio: float, excess: float, noise: float = 1.0) -> tuple[Times, Times]:
     """Test and training error of the high-dimensional limit at samples/inputs = `ratio` (see `spectral_errors`).
 
     Time is that of dw/dt = (y - w X) Xᵀ, inputs having variance 1/inputs.
 
-    >>> test, train = learning_curve(np.array([0.0, 1e9]), ratio=2.0, excess=5.0)
+    >>> test, train = regression_curve(np.array([0.0, 1e9]), ratio=2.0, excess=5.0)
     >>> test.round(6).tolist()
     [6.0, 2.0]
     """
@@ -62,7 +62,7 @@ def best_stopping(ratio: float, excess: float, noise: float = 1.0) -> tuple[floa
     """The time that minimises the test error, and that error (a one-dimensional search in log time)."""
     from scipy.optimize import minimize_scalar  # loads slowly
 
-    error = lambda log_time: learning_curve(np.exp([log_time]), ratio, excess, noise)[0][0]
+    error = lambda log_time: regression_curve(np.exp([log_time]), ratio, excess, noise)[0][0]
     grid = np.linspace(np.log(1e-3), np.log(1e5), 60)
     start = grid[int(np.argmin([error(x) for x in grid]))]
     found = minimize_scalar(error, bounds=(start - 0.5, start + 0.5), method="bounded", options={"xatol": 1e-6})
@@ -107,7 +107,7 @@ class HighDimensionalRegression(Theory):
         scale = float(initial.scale) / (1.0 if initial.per_entry else np.sqrt(task.dimension))
         excess, noise = float(task.signal) ** 2 + scale**2, float(task.noise) ** 2
         time = flow_times(experiment) / (task.samples if experiment.rule.loss.reduction == "mean" else 1)
-        test, train = learning_curve(time, task.samples / task.dimension, excess, noise)
+        test, train = regression_curve(time, task.samples / task.dimension, excess, noise)
         label = {"units": "1"}
         return xr.Dataset(
             {

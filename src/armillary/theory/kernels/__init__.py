@@ -1,0 +1,35 @@
+"""Infinitely wide networks: their covariance at the start (NNGP) and their tangent kernel, layer by layer."""
+
+from armillary.theory.kernels.dual import CLOSED as CLOSED
+from armillary.theory.kernels.dual import Dual as Dual
+from armillary.theory.kernels.dual import dual as dual
+from armillary.theory.kernels.gram import Gram as Gram
+from armillary.theory.kernels.gram import Kernel as Kernel
+from armillary.theory.kernels.layers import Activation as Activation
+from armillary.theory.kernels.layers import AveragePool as AveragePool
+from armillary.theory.kernels.layers import Convolution as Convolution
+from armillary.theory.kernels.layers import Dense as Dense
+from armillary.theory.kernels.layers import Flatten as Flatten
+from armillary.theory.kernels.layers import GlobalAveragePool as GlobalAveragePool
+from armillary.theory.kernels.layers import Layer as Layer
+from armillary.theory.kernels.layers import LayerNorm as LayerNorm
+from armillary.theory.kernels.layers import Serial as Serial
+from armillary.theory.kernels.layers import Sum as Sum
+from armillary.theory.kernels.of_model import kernel as kernel
+from armillary.theory.kernels.of_model import layers_of_model as layers_of_model
+from armillary.theory.kernels.regression import kernel_modes as kernel_modes
+from armillary.theory.kernels.regression import learning_curve as learning_curve
+from armillary.theory.kernels.regression import predicted_error as predicted_error
+from armillary.theory.kernels.regression import ridge_regression as ridge_regression
+from armillary.theory.kernels.series import series_error as series_error
+from armillary.theory.kernels.training import largest_stable_rate as largest_stable_rate
+from armillary.theory.kernels.training import relaxation as relaxation
+from armillary.theory.kernels.training import softmax_training as softmax_training
+from armillary.theory.kernels.training import trained_ensemble as trained_ensemble
+
+__all__ = [
+    "CLOSED", "Activation", "AveragePool", "Convolution", "Dense", "Dual", "Flatten", "GlobalAveragePool", "Gram", "Kernel",
+    "Layer", "LayerNorm", "Serial", "Sum", "dual", "kernel", "kernel_modes", "largest_stable_rate", "layers_of_model",
+    "learning_curve", "predicted_error", "relaxation", "ridge_regression", "series_error", "softmax_training",
+    "trained_ensemble",
+]  # fmt: skip

@@ -1,0 +1,364 @@
+"""Layers of infinitely many units, as what they do to the covariance of two inputs' signals and to the tangent kernel.
+
+Each maps `Pair(nngp, ntk)`: arrays [..., position axes], one entry for each pair of inputs. There are no position axes
+for vectors; for signals on a grid there is one a spatial axis where only equal positions are needed, and two a spatial axis
+(position of one input, position of the other) where all pairs of positions are. Variances of the single inputs, which
+activations need, are computed once for each input (`Norms`) and read back for each pair.
+
+Sources: Lee et al. (2018), Jacot et al. (2018); convolutions: Novak et al. (2019), Arora et al. (2019).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from armillary.errors import InvalidValue, require_between, unknown
+from armillary.models.activations import Activation as Function
+from armillary.theory.kernels.dual import dual, require_slope
+
+Padding = Literal["circular", "same", "valid"]
+
+
+class Pair(NamedTuple):
+    """Covariance and tangent kernel of the signals of pairs of inputs."""
+
+    nngp: Array
+    ntk: Array
+
+
+class Norms:
+    """Variances of single inputs at each place that asks for them, recorded in a first pass and read in later ones.
+
+    `axes` is the number of spatial axes, `full` whether all pairs of positions are kept.
+    """
+
+    def __init__(self, axes: int, *, full: bool, known: Sequence[tuple[Array, Array]] | None = None):
+        self.axes, self.full, self.record = axes, full, []
+        self._known = None if known is None else iter(known)
+
+    @property
+    def alone(self) -> bool:
+        """Whether this is the first pass: each input with itself."""
+        return self._known is None
+
+    def of(self, nngp: Array) -> tuple[Array, Array]:
+        """Variances of the left and of the right input, in shapes that broadcast with `nngp`."""
+        if self._known is None:
+            found = self.diagonal(nngp)
+            self.record.append(found)
+            left = right = found
+        else:
+            left, right = next(self._known)
+            left, right = jnp.expand_dims(left, 1), jnp.expand_dims(right, 0)
+        if self.full:
+            places = range(left.ndim - self.axes, left.ndim)
+            left = jnp.expand_dims(left, [2 * p - places[0] + 1 for p in places])
+            right = jnp.expand_dims(right, [2 * p - places[0] for p in places])
+        return left, right
+
+    def diagonal(self, values: Array) -> Array:
+        """The entries at equal positions."""
+        if not self.full:
+            return values
+        first = values.ndim - 2 * self.axes
+        for _ in range(self.axes):  # what is taken goes to the end: the next pair of axes is then the first
+            values = jnp.diagonal(values, axis1=first, axis2=first + 1)
+        return values
+
+    def at_same(self, values: Array, exact: Array) -> Array:
+        """`values` with their entries at equal positions replaced: what rounding leaves of a correlation of 1 is not 1."""
+        if not self.alone:
+            return values
+        if not self.full or not self.axes:
+            return exact
+        same = jnp.ones((1,) * (2 * self.axes), bool)
+        for axis in range(self.axes):
+            length = values.shape[values.ndim - 2 * (self.axes - axis)]
+            shape = [1] * (2 * self.axes)
+            shape[2 * axis] = shape[2 * axis + 1] = length
+            same = same & jnp.eye(length, dtype=bool).reshape(shape)
+        first = exact.ndim - self.axes
+        return jnp.where(same, jnp.expand_dims(exact, [first + 2 * a + 1 for a in range(self.axes)]), values)
+
+
+class Layer(eqx.Module):
+    """A layer: `layer(pair, norms) -> pair`. `mixes` where it needs covariances of different positions, or makes later
+    layers need them."""
+
+    def __call__(self, pair: Pair, norms: Norms) -> Pair:
+        raise NotImplementedError
+
+    @property
+    def mixes(self) -> bool:
+        return False
+
+    @property
+    def random(self) -> bool:
+        """Whether what comes out has mean zero and is independent of all else: a layer of fresh weights does that."""
+        return False
+
+
+class Dense(Layer):
+    """A dense layer of weight variance s² and bias variance b² (weights N(0, s²/fan_in)), acting on the last, channel axis.
+
+    `weight_rate` and `bias_rate` are what the trained weights and biases add to the tangent kernel: weight_rate times the
+    mean product of the inputs, and bias_rate. None takes s² and b², as where all weights are N(0, 1) times a factor and
+    have one learning rate (the NTK parametrisation); 0 says that they are not trained.
+    """
+
+    weight_variance: float = 1.0
+    bias_variance: float = 0.0
+    weight_rate: float | None = None
+    bias_rate: float | None = None
+
+    def __check_init__(self):
+        for name in ("weight_variance", "bias_variance", "weight_rate", "bias_rate"):
+            value = getattr(self, name)
+            require_between(name, 0.0 if value is None else value, 0.0)
+
+    def __call__(self, pair: Pair, norms: Norms) -> Pair:
+        return self._mixed(pair, lambda values: values)
+
+    def _mixed(self, pair: Pair, average: Callable[[Array], Array]) -> Pair:
+        weight = self.weight_variance if self.weight_rate is None else self.weight_rate
+        bias = self.bias_variance if self.bias_rate is None else self.bias_rate
+        inputs, before = average(pair.nngp), average(pair.ntk)
+        ntk = weight * inputs + bias + self.weight_variance * before
+        return Pair(self.weight_variance * inputs + self.bias_variance, ntk)
+
+    @property
+    def random(self) -> bool:
+        return True
+
+
+class Convolution(Dense):
+    """A convolution with filters of `size` taps along each spatial axis, every `stride`-th position kept.
+
+    Weights are N(0, s²/(taps channels)). "circular" wraps around, "same" pads with zeros, "valid" keeps positions at which
+    the filter fits. Raises `InvalidValue` for sizes below 1, and even ones where positions are to stay as many.
+    """
+
+    size: int = eqx.field(static=True, default=3)
+    stride: int = eqx.field(static=True, default=1)
+    padding: Padding = eqx.field(static=True, default="circular")
+
+    def __check_init__(self):
+        require_between("size", self.size, 1)
+        require_between("stride", self.stride, 1)
+        if self.padding not in ("circular", "same", "valid"):
+            raise unknown("padding", self.padding, ("circular", "same", "valid"))
+        if self.padding != "valid" and self.size % 2 == 0:
+            raise InvalidValue(f"size is {self.size}, but must be odd for padding {self.padding!r}; or use 'valid'")
+
+    def __call__(self, pair: Pair, norms: Norms) -> Pair:
+        if not norms.axes:
+            raise InvalidValue("a Convolution needs inputs [sample, position..., channel]; these are vectors")
+
+        def average(values: Array) -> Array:
+            for axis in range(norms.axes):
+                values = self._along(values, norms, axis)
+            return values
+
+        return self._mixed(pair, average)
+
+    def _along(self, values: Array, norms: Norms, axis: int) -> Array:
+        """The mean over taps along one spatial axis: both positions of a pair move together."""
+        each = 2 if norms.full else 1
+        first = values.ndim - each * (norms.axes - axis)
+        own = tuple(range(first, first + each))
+        length, reach = values.shape[first], self.size // 2
+        if self.padding == "valid" and length < self.size:
+            raise InvalidValue(f"a filter of {self.size} taps does not fit {length} positions")
+        if self.padding != "valid" and self.size > 1:
+            widths = [(reach, reach) if a in own else (0, 0) for a in range(values.ndim)]
+            values = jnp.pad(values, widths, mode="wrap" if self.padding == "circular" else "constant")
+        kept = (values.shape[first] - self.size) // self.stride + 1
+
+        def shifted(tap: int) -> Array:
+            index = [slice(None)] * values.ndim
+            for a in own:
+                index[a] = slice(tap, tap + (kept - 1) * self.stride + 1, self.stride)
+            return values[tuple(index)]
+
+        total = shifted(0)
+        for tap in range(1, self.size):
+            total = total + shifted(tap)
+        return total / self.size
+
+
+class Activation(Layer):
+    """An activation, unit by unit: its name, an `armillary.models.Rectified` or `Polynomial`, or any function that JAX can
+    differentiate (a Hermite series of `terms` terms then; `series_error` says how far it is off)."""
+
+    function: str | Function = eqx.field(static=True, default="relu")
+    terms: int = eqx.field(static=True, default=64)
+
+    def __check_init__(self):
+        dual(self.function, self.terms)
+
+    def __call__(self, pair: Pair, norms: Norms) -> Pair:
+        found = dual(self.function, self.terms)
+        left, right = norms.of(pair.nngp)
+        value, slope = found.pair(left, right, pair.nngp)
+        if norms.alone:
+            exact_value, exact_slope = found.same(norms.record[-1])
+            value, slope = norms.at_same(value, exact_value), norms.at_same(slope, exact_slope)
+        return Pair(value, slope * pair.ntk)
+
+    def require_tangent(self) -> None:
+        """Raise where there is no tangent kernel behind it."""
+        require_slope(self.function, dual(self.function, self.terms))
+
+
+class LayerNorm(Layer):
+    """Signals divided by their root mean square over channels (whose mean vanishes at infinite width); `epsilon` is added
+    to the mean square."""
+
+    epsilon: float = 0.0
+
+    def __call__(self, pair: Pair, norms: Norms) -> Pair:
+        left, right = norms.of(pair.nngp)
+        size = jnp.sqrt(left + self.epsilon) * jnp.sqrt(right + self.epsilon)
+        value = pair.nngp / size
+        if norms.alone:
+            own = norms.record[-1]
+            value = norms.at_same(value, own / (own + self.epsilon))
+        return Pair(value, pair.ntk / size)
+
+
+class AveragePool(Layer):
+    """Means over windows of `size` positions along each spatial axis, `stride` apart (None: `size`)."""
+
+    size: int = eqx.field(static=True, default=2)
+    stride: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        require_between("size", self.size, 1)
+        require_between("stride", self.stride or 1, 1)
+
+    @property
+    def mixes(self) -> bool:
+        return self.size > 1
+
+    def __call__(self, pair: Pair, norms: Norms) -> Pair:
+        if not norms.axes:
+            raise InvalidValue("an AveragePool needs inputs [sample, position..., channel]; these are vectors")
+        return Pair(*(self._pooled(values, norms) for values in pair))
+
+    def _pooled(self, values: Array, norms: Norms) -> Array:
+        step = self.stride or self.size
+        for axis in range(values.ndim - (2 if norms.full else 1) * norms.axes, values.ndim):
+            kept = (values.shape[axis] - self.size) // step + 1
+            if kept < 1:
+                raise InvalidValue(f"a window of {self.size} positions does not fit {values.shape[axis]}")
+            take = [slice(None)] * values.ndim
+            parts = []
+            for tap in range(self.size):
+                take[axis] = slice(tap, tap + (kept - 1) * step + 1, step)
+                parts.append(values[tuple(take)])
+            values = sum(parts[1:], parts[0]) / self.size
+        return values
+
+
+class GlobalAveragePool(Layer):
+    """The mean over all positions; vectors come out."""
+
+    @property
+    def mixes(self) -> bool:
+        return True
+
+    def __call__(self, pair: Pair, norms: Norms) -> Pair:
+        places = tuple(range(pair.nngp.ndim - 2 * norms.axes, pair.nngp.ndim)) if norms.full else ()
+        pooled = Pair(*(jnp.mean(values, axis=places) for values in pair))
+        norms.axes, norms.full = 0, False
+        return pooled
+
+
+class Flatten(Layer):
+    """All positions and channels as one vector."""
+
+    def __call__(self, pair: Pair, norms: Norms) -> Pair:
+        places = tuple(range(-norms.axes, 0))
+        flat = Pair(*(jnp.mean(norms.diagonal(values), axis=places) for values in pair))
+        norms.axes, norms.full = 0, False
+        return flat
+
+
+class Serial(Layer):
+    """Layers one after another."""
+
+    layers: tuple[Any, ...] = ()
+
+    def __check_init__(self):
+        for layer in self.layers:
+            if not isinstance(layer, Layer):
+                raise InvalidValue(
+                    f"a {type(layer).__name__} is no layer with a kernel; give layers of armillary.theory.kernels, or an "
+                    "activation as Activation(function)"
+                )
+
+    @property
+    def mixes(self) -> bool:
+        return any(layer.mixes for layer in self.layers)
+
+    @property
+    def random(self) -> bool:
+        """Fresh weights, and nothing but linear layers without a mean after them."""
+        for layer in reversed(self.layers):
+            if layer.random:
+                return True
+            if isinstance(layer, Activation | LayerNorm):
+                return False
+        return False
+
+    def __call__(self, pair: Pair, norms: Norms) -> Pair:
+        for layer in self.layers:
+            pair = layer(pair, norms)
+        return pair
+
+
+class Sum(Layer):
+    """The sum of parallel branches of one input; a branch without layers is the input itself (a residual connection).
+
+    All branches but one must end in fresh weights, or their covariances with each other would not vanish. Raises
+    `InvalidValue` otherwise.
+
+    >>> _ = Sum((Serial(), Serial((Dense(), Activation("relu"), Dense(2.0)))))
+    """
+
+    branches: tuple[Layer, ...] = ()
+
+    def __check_init__(self):
+        require_between("the number of branches", len(self.branches), 1)
+        dependent = [i for i, branch in enumerate(self.branches) if not branch.random]
+        if len(dependent) > 1:
+            raise InvalidValue(
+                f"branches {dependent} of a Sum do not end in a Dense or Convolution: their outputs are correlated, and "
+                "the kernel of the sum is not the sum of kernels; end all branches but one with fresh weights"
+            )
+
+    @property
+    def mixes(self) -> bool:
+        return any(branch.mixes for branch in self.branches)
+
+    def __call__(self, pair: Pair, norms: Norms) -> Pair:
+        shape, total = (norms.axes, norms.full), None
+        for branch in self.branches:
+            norms.axes, norms.full = shape
+            out = branch(pair, norms)
+            if total is not None and out.nngp.shape != total.nngp.shape:
+                raise InvalidValue("branches of a Sum give signals on different positions; make their strides agree")
+            total = out if total is None else Pair(total.nngp + out.nngp, total.ntk + out.ntk)
+        assert total is not None
+        return total
+
+
+def layers_of(layer: Layer) -> list[Layer]:
+    """All single layers of a network, branches included."""
+    inner: Any = getattr(layer, "layers", None) or getattr(layer, "branches", None)
+    if inner is None:
+        return [] if isinstance(layer, Serial) else [layer]
+    return [found for part in inner for found in layers_of(part)]

@@ -1,0 +1,121 @@
+"""Lazy training of one network: what descent makes of it if its tangent kernel stays what it is at the start."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, PyTree
+
+from armillary.errors import InvalidValue
+from armillary.tangents.empirical import empirical_kernel
+from armillary.theory.kernels.training import SINGULAR, Rule, largest_stable_rate, relaxation
+from armillary.trajectory import numbered
+
+
+def lazy_outputs(
+    gram: Float[np.ndarray, "sample sample"],
+    cross: Float[np.ndarray, "test_sample sample"],
+    targets: Float[np.ndarray, "sample output"],
+    start: Float[np.ndarray, "sample output"],
+    test_start: Float[np.ndarray, "test_sample output"],
+    times: Sequence[float] | np.ndarray,
+    *,
+    rule: Rule = "flow",
+    learning_rate: float = 1.0,
+    momentum: float = 0.0,
+) -> xr.Dataset:
+    """Outputs under the squared error ½ sum (f - y)² from outputs that are known at the start, with a kernel that stays.
+
+    `gram` and `cross` are tangent kernels of the training inputs and of test inputs with them, the same for each output.
+    Each eigenvector of the Gram matrix relaxes alone; directions that it does not see stay. Returns `train_outputs` [time,
+    sample, output], `test_outputs` [time, test_sample, output] and `eigenvalues` [mode], the largest first, in float64.
+    Raises `InvalidValue` for a rate at which descent diverges. Source: Jacot et al. (2018); Lee et al. (2019)
+
+    >>> said = lazy_outputs(np.eye(1), np.eye(1), np.ones((1, 1)), np.zeros((1, 1)), np.full((1, 1), 0.5), [0.0, np.inf])
+    >>> print(said.test_outputs.values.ravel())
+    [0.5 1.5]
+    """
+    values, vectors = np.linalg.eigh(np.asarray(gram, float))
+    values = np.where(values > SINGULAR * values[-1], values, 0.0)
+    most = largest_stable_rate(values, momentum if rule == "momentum" else 0.0)
+    if rule != "flow" and learning_rate >= most:
+        raise InvalidValue(f"learning_rate is {learning_rate:g}, but descent diverges from {most:.4g} on; take less")
+    course = relaxation(values, times, rule, learning_rate, momentum)
+    gain = np.where((values > 0) | np.isfinite(course.gain), course.gain, 0.0)
+    pull = vectors.T @ (np.asarray(targets, float) - start)  # [mode, output]
+    pull[values == 0] = 0.0
+    gain[:, values == 0] = 0.0
+    found = {}
+    for name, dim, first, seen in (
+        ("train", "sample", start, vectors * values),
+        ("test", "test_sample", test_start, np.asarray(cross, float) @ vectors),
+    ):
+        outputs = np.stack([first + seen @ (one[:, None] * pull) for one in gain])
+        where = "training" if name == "train" else "test"
+        labels = {"units": "1", "long_name": f"lazy output on {where} inputs"}
+        found[f"{name}_outputs"] = (("time", dim, "output"), outputs, labels)
+    labels = {"units": "1", "long_name": "eigenvalues of the tangent kernel"}
+    found["eigenvalues"] = (("mode",), values[::-1], labels)
+    return numbered(xr.Dataset(found, coords={"time": np.asarray(times, float)}))
+
+
+def linearised_training(
+    network: PyTree,
+    inputs: Any,
+    targets: Any,
+    test_inputs: Any,
+    times: Sequence[float] | np.ndarray,
+    *,
+    rule: Rule = "flow",
+    learning_rate: float = 1.0,
+    momentum: float = 0.0,
+    per_sample: bool = False,
+    own_metric: bool = True,
+) -> xr.Dataset:
+    """The course of a network linearised in its weights at where they are now: the lazy prediction for this very network.
+
+    - `network`: any equinox module that maps one input to its outputs. `inputs` [sample, ...], `targets` [sample, output],
+      `test_inputs` [test_sample, ...].
+    - `rule`: "flow" (times are flow times; inf for the end), "descent" or "momentum" (times are steps).
+    - `per_sample`: the loss is the mean over samples, so that all is slower by their number.
+    - `own_metric`: whether each weight counts with its layer's learning rate.
+
+    Returns `train_outputs`, `test_outputs` [time, (test_)sample, output] and `eigenvalues` [mode]. Outputs share weights, so
+    the kernel of all pairs of outputs is taken: its side is samples times outputs. Raises `InvalidValue` for shapes that do
+    not fit, and as `lazy_outputs` and `empirical_kernel`. Source: Lee et al. (2019)
+
+    >>> import jax, equinox as eqx
+    >>> network = eqx.nn.Linear(2, 1, key=jax.random.key(0))  # is linear in its weights, so that it says all
+    >>> said = linearised_training(network, np.eye(2), np.ones((2, 1)), np.eye(2), [np.inf])
+    >>> bool(np.allclose(said.test_outputs, 1.0))
+    True
+    """
+    x, tests, y = np.asarray(inputs), np.asarray(test_inputs), np.asarray(targets, float)
+    if not len(x) or y.ndim != 2 or len(y) != len(x):
+        raise InvalidValue(f"there are {len(x)} inputs and targets of shape {y.shape}; give one row of targets for each")
+    gram = empirical_kernel(network, x, outputs="full", own_metric=own_metric)
+    cross = empirical_kernel(network, tests, x, outputs="full", own_metric=own_metric)
+    size, count = gram.shape[0] * gram.shape[1], gram.shape[1]
+    if y.shape[1] != count:
+        raise InvalidValue(f"targets have {y.shape[1]} columns, and the network {count} outputs; these must agree")
+    starts = [_outputs(network, points).reshape(-1, 1) for points in (x, tests)]
+    said = lazy_outputs(
+        gram.reshape(size, size), cross.reshape(-1, size), y.reshape(-1, 1), *starts, times,
+        rule=rule, learning_rate=learning_rate / (len(x) if per_sample else 1), momentum=momentum,
+    )  # fmt: skip
+    rows = {
+        name: (("time", dim, "output"), said[name].values.reshape(len(said.time), -1, count), said[name].attrs)
+        for name, dim in (("train_outputs", "sample"), ("test_outputs", "test_sample"))
+    }
+    return numbered(xr.Dataset({**rows, "eigenvalues": said.eigenvalues}, coords={"time": said.time.values}))
+
+
+def _outputs(network: PyTree, inputs: np.ndarray) -> np.ndarray:
+    """The network's outputs, in the precision of its weights."""
+    import equinox as eqx
+    import jax
+
+    dtype = np.result_type(*[leaf.dtype for leaf in jax.tree.leaves(network) if eqx.is_inexact_array(leaf)])
+    with jax.enable_x64(dtype == np.float64):
+        return np.asarray(jax.vmap(network)(inputs.astype(dtype)), float)
