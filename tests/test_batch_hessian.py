@@ -16,7 +16,7 @@ from armillary.models import MLP, DeepLinear, Gaussian
 from armillary.prediction import refusals
 from armillary.probes import Losses
 from armillary.probes.curvature import ExtremeEigenvalues
-from armillary.probes.hessian_noise import BatchCurvature, EigenvectorOverlap, HessianNoise
+from armillary.probes.hessian_noise import BatchCurvature, BatchDensity, EigenvectorOverlap, HessianNoise
 from armillary.probes.weights import LearningRate
 from armillary.rules import SGD, Adam, Descent, Loss, MiniBatch, Online
 from armillary.rules.lanczos_rate import LanczosRate, extent, heavy_ball, scale_by_lanczos
@@ -124,6 +124,7 @@ def test_batches_without_replacement_count_for_more(double):
     assert np.isinf(effective_batch(7, 7)) and effective_batch(5) == 5
 
 
+@eqx.filter_jit
 def small_net():
     network = MLP(width=4, depth=2, activation="tanh", parametrisation="ntk")(jax.random.key(0), 3, 3)
     x = jax.random.normal(jax.random.key(1), (21, 3))
@@ -135,7 +136,8 @@ def dense_hessians(network, samples, kind="cross_entropy"):
     trained, rest = eqx.partition(network, eqx.is_inexact_array)
     flat, tree = jax.flatten_util.ravel_pytree(trained)
     one = lambda v, x, y: Loss(kind)(eqx.combine(tree(v), rest), Samples(x[None], y[None]))
-    return np.asarray(jax.vmap(lambda x, y: jax.hessian(one)(flat, x, y))(samples.inputs, samples.targets))
+    each = jax.jit(jax.vmap(jax.hessian(one), in_axes=(None, 0, 0)))  # op by op it would take ten times as long
+    return np.asarray(each(flat, samples.inputs, samples.targets))
 
 
 def test_noise_is_that_of_dense_hessians_in_chunks_and_for_sums(double):
@@ -181,6 +183,28 @@ def test_batches_are_the_matrices_of_those_samples(double):
     assert set(np.round(seen.batch_largest[0].values, 4)) <= set(np.round(np.linalg.eigvalsh(hessians)[:, -1], 4))
     positive = arm.probe(network, probes[1:], data=samples, loss=Loss("cross_entropy"))
     assert positive.gauss_newton_batch_smallest.min() > -1e-9 and positive.gauss_newton_batch_largest.min() > 0
+
+
+def test_densities_of_batches_are_those_of_their_matrices(double):
+    """All 21 samples have the whole matrix's ends and trace; single samples are found by enumeration."""
+    network, samples = small_net()
+    hessians = dense_hessians(network, samples)
+    size = hessians.shape[-1]
+    given = {"data": samples, "loss": Loss("cross_entropy")}
+    seen = arm.probe(network, [BatchDensity((1, 21), steps=size, draws=6), BatchCurvature((3,), 2)], **given)
+    assert seen.batch_nodes.dims == ("density_batch", "density_draw", "node") and seen.batch_nodes.shape == (2, 6, size)
+    positive = arm.probe(network, [BatchDensity((3,), 5, 2, matrix="gauss_newton")], **given)
+    assert positive.gauss_newton_batch_nodes.shape == (1, 2, 5) and positive.gauss_newton_batch_nodes.min() > -1e-9
+    np.testing.assert_allclose(seen.batch_node_weights.sum("node"), 1.0, rtol=1e-10)
+    values = np.linalg.eigvalsh(hessians.mean(axis=0))
+    np.testing.assert_allclose(seen.batch_nodes[1].max("node"), values[-1], rtol=1e-6)
+    np.testing.assert_allclose(seen.batch_nodes[1].min("node"), values[0], rtol=1e-6)
+    traces = (seen.batch_nodes * seen.batch_node_weights).sum("node")[1].values
+    assert abs(traces.mean() - values.mean()) < 4 * traces.std() / np.sqrt(6)
+    assert set(np.round(seen.batch_nodes[0].max("node").values, 4)) <= set(
+        np.round(np.linalg.eigvalsh(hessians)[:, -1], 4)
+    )
+    assert len(set(np.round(seen.batch_nodes[0].max("node").values, 4))) > 1
 
 
 PROBES = (ExtremeEigenvalues(3, 1), EigenvectorOverlap(2), Losses())
@@ -324,6 +348,8 @@ def test_the_learner_learns_in_descent_and_shows_its_rate():
         (lambda: HessianNoise(matrix="hessien"), "unknown matrix 'hessien'; nearest: hessian"),
         (lambda: arm.probe(small_net()[0], [BatchCurvature((50,))], data=small_net()[1], loss=Loss("cross_entropy")),
          "the batch size is 50, but must be at least 1 and at most 21 (the number of training samples)"),
+        (lambda: BatchDensity((0, 4)), "the batch size is 0, but must be at least 1"),
+        (lambda: BatchDensity(steps=0), "the number of Lanczos steps is 0, but must be at least 1"),
         (lambda: arm.probe(small_net()[0], [HessianNoise()], data=small_net()[1], loss=lambda n, s: 0.0), "HessianNoise needs a loss of single samples"),
         (lambda: arm.probe(small_net()[0], [HessianNoise(matrix="gradient_covariance")], data=small_net()[1]), "HessianNoise knows the hessian and the gauss_newton matrix only"),
         (lambda: arm.probe(small_net()[0], [EigenvectorOverlap()], data=small_net()[1]), "EigenvectorOverlap compares with the test samples, and there are none"),

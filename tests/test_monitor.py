@@ -12,7 +12,7 @@ import pytest
 import armillary as arm
 from armillary.errors import ArmillaryError
 from armillary.models import MLP
-from armillary.probes import Losses, Sharpness, UpdateCosine
+from armillary.probes import Losses, PreactivationChange, Sharpness, UpdateCosine
 from armillary.rules import SGD, Descent, Loss
 
 
@@ -38,6 +38,27 @@ def test_a_monitored_loop_sees_what_a_simulation_sees():
     assert float(seen.sharpness_products[1:].mean()) < float(seen.sharpness_products[0])
     again = arm.probe(network, [Sharpness(tolerance=1e-4)], data=process.data)
     assert set(again.data_vars) <= set(seen.data_vars)
+
+
+def test_changes_are_seen_in_a_loop_and_at_hand_as_in_a_simulation():
+    task, model = arm.tasks.LinearTeacher(5, samples=20, outputs=3), MLP(4, 3, "tanh")
+    probes = [UpdateCosine(), PreactivationChange()]
+    experiment = arm.Experiment(task, model, Descent(SGD(0.1), steps=4), probes, arm.Evenly(5))
+    simulated = arm.simulate(experiment).isel(seed=0, drop=True)
+    with_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 0)  # the member's own draw
+    process, loss = experiment.draw(with_key), Loss()
+    monitor = arm.Monitor(probes, process.data, budget=1.0)
+    monitor._started -= 1e6  # a long run: every look is affordable
+    networks = [process.initial]
+    for step in range(5):
+        assert monitor(step, networks[-1])
+        gradient = eqx.filter_grad(loss)(networks[-1], process.data.train)
+        networks.append(eqx.apply_updates(networks[-1], jax.tree.map(lambda g: -0.1 * g, gradient)))
+    compared = {"initial": networks[0], "previous": networks[3]}
+    at_hand = arm.probe(networks[4], probes, data=process.data, **compared)
+    for name in at_hand.data_vars:
+        np.testing.assert_allclose(monitor.trajectory[name], simulated[name], rtol=2e-3, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(at_hand[name], simulated[name][4], rtol=2e-3, atol=1e-5, err_msg=name)
 
 
 def test_looks_take_no_more_than_their_share():

@@ -155,7 +155,9 @@ def programs(members: Members, width: int, clock: np.ndarray, *, discrete: bool)
     done = (clock[-1] - clock[0]) * seen / members.keys.size
     move = advance if discrete and done > MUCH_TO_DO else advance_light
     look = observe if len(clock) * seen > MUCH_TO_SEE else observe_fast
-    return move.bind(members.drawn, members.keys, members.state, members.diverged, zero, zero, width), look.bind(members.drawn, members.state, members.memory, zero, width)
+    return move.bind(members.drawn, members.keys, members.state, members.diverged, zero, zero, width), look.bind(
+        members.drawn, members.state, members.memory, zero, width
+    )
 
 
 def warm(members: Members, width: int, clock: np.ndarray, *, discrete: bool) -> None:

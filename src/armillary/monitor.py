@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from armillary.errors import InvalidValue, ProbeError, require_between
 from armillary.models.model import parameters
-from armillary.probes.probe import Probe, look_at, snapshot_of
+from armillary.probes.probe import Probe, difference, look_at, snapshot_of
 from armillary.trajectory import TIME, Trajectory
 
 
@@ -21,8 +21,8 @@ class Monitor:
     - `budget`: the share of the run time that looking may take, compilation included. The first call always looks, which
       tells what it costs; the next look is taken when all of them, with it, stay within the budget.
 
-    Searches for eigenvalues begin where the last one ended. Probes of the last update (`UpdateCosine`) compare with the
-    network of the call before, so call it at every step. Raises `InvalidValue` for a budget outside (0, 1] and for steps
+    Searches for eigenvalues begin where the last one ended. The initial network is that of the first call, and probes of
+    the last update (`UpdateCosine`) compare with the network of the call before, so call it at every step. Raises `InvalidValue` for a budget outside (0, 1] and for steps
     that do not increase, and what `armillary.probe` raises.
 
     >>> import armillary as arm, equinox as eqx, jax, jax.numpy as jnp, optax
@@ -56,15 +56,24 @@ class Monitor:
             raise InvalidValue(f"step is {step}, but the last call was at {self._last_step}; steps must increase")
         self._last_step = step
         if self._initial is None:
-            self._initial = network
+            self._initial = self._kept(network)
         due = self._due()
         if due:
             self._ready(network)  # what is still being computed is the user's own time
             begun = time.perf_counter()
             found, self._memory = self._look(network, self._memory)
             self._seen.append((step, time.perf_counter() - begun, found))
-        self._before = network
+        if self._wants_updates:
+            self._before = self._kept(network)
         return due
+
+    @property
+    def _wants_updates(self) -> bool:
+        return any(probe.needs_update for probe in self._probes)
+
+    def _kept(self, network: PyTree) -> Any:
+        """What is remembered of a network, for comparisons later."""
+        return network
 
     def _due(self) -> bool:
         if not self._seen:
@@ -76,10 +85,9 @@ class Monitor:
         return spent + expected <= self._budget * (time.perf_counter() - self._started)
 
     def _look(self, network: PyTree, memory: Any) -> tuple[xr.Dataset, Any]:
-        update = None
-        if any(probe.needs_update for probe in self._probes):
-            before = network if self._before is None else self._before  # no update yet: 0
-            update = jax.tree.map(lambda a, b: a - b, parameters(network), parameters(before))
+        # Where there was no update yet it is 0.
+        before = network if self._before is None else self._before
+        update = difference(network, before) if self._wants_updates else None
         now = snapshot_of(network, data=self._data, loss=self._loss, initial=self._initial, update=update)
         return look_at(now, self._probes, memory)
 

@@ -1,6 +1,6 @@
 """Armillary's instruments on PyTorch modules, where they are: the same probes, names and xarray as for JAX networks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
@@ -18,11 +18,14 @@ from torch import Tensor, nn
 
 from armillary.errors import ProbeError
 from armillary.interop.torch_curvature import TorchCurvature, to_jax
-from armillary.interop.torch_data import Batches, BatchLoss, Reduction, called, random_layers
+from armillary.interop.torch_data import Batches, BatchLoss, Reduction, called, linear_outputs, random_layers
 from armillary.monitor import Monitor as JaxMonitor
-from armillary.probes.probe import Probe, look_at
+from armillary.probes.probe import Probe, difference, look_at
 from armillary.process import Snapshot
 from armillary.tasks.data import Data
+
+State = nn.Module | Mapping[str, Tensor]
+"""A module's weights at some time: a copy of it, or of its `state_dict()`."""
 
 
 class TorchNetwork(eqx.Module):
@@ -53,6 +56,17 @@ class TorchNetwork(eqx.Module):
         outputs, targets = zip(*pairs, strict=True)
         return to_jax(torch.cat(outputs)), to_jax(torch.cat(targets))
 
+    def preactivations_of(self, samples: Any, probe: str) -> list[Array]:
+        """What each linear layer computes for each sample with these weights, [sample, unit], in the order of use.
+
+        Buffers and weights that are not trained are the module's, so that differences come from trained weights alone.
+        """
+        device = next(self.module.parameters()).device
+        names = _trained(self.module)
+        weights = {n: torch.from_dlpack(v).to(device) for n, v in zip(names, self.values, strict=True)}
+        seen = [linear_outputs(self.module, weights, inputs, probe) for inputs, _ in samples]
+        return [to_jax(torch.cat(batches)) for batches in zip(*seen, strict=True)]
+
 
 class _TorchLoss:
     """The loss as probes call it."""
@@ -71,7 +85,8 @@ def probe(
     probes: Sequence[Probe],
     *,
     test: Any = None,
-    initial: nn.Module | None = None,
+    initial: State | None = None,
+    previous: State | None = None,
     reduction: Reduction | None = None,
 ) -> xr.Dataset:
     """What `probes` see in a PyTorch module, which stays where and as it is: derivatives are PyTorch's own.
@@ -80,12 +95,15 @@ def probe(
       `torch.nn` loss says of itself, else the mean.
     - `data` (and `test`) are a `DataLoader` or list of pairs (inputs, targets), or one such pair of tensors. They are
       read several times and must be the same each time: no random augmentation, no shuffling with `drop_last`.
-    - `initial` is the module before training, for probes that compare with it.
+    - `initial` is the module before training and `previous` that before the last update, for probes that compare with
+      them: copies of the module, or of its `state_dict()` (`copy.deepcopy`: the one it returns changes with the module).
 
-    All curvature probes, losses, accuracy and those of weight matrices can be used. Returns an `xarray.Dataset` as
+    All curvature probes, losses, accuracy, those of weight matrices and of their updates, and pre-activations (of
+    `nn.Linear` layers) can be used. Returns an `xarray.Dataset` as
     `armillary.probe` does. Raises `ProbeError` in one line for: layers in train mode that are random or mix samples
     (dropout, batch-norm), weights that are not finite, none that are trainable, data that are empty, differ from pass to
-    pass or come only once, a loss that is no scalar, a probe that cannot look at a PyTorch module.
+    pass or come only once, a loss that is no scalar, an `initial` or `previous` with other weights, a probe that cannot
+    look at a PyTorch module.
 
     >>> import armillary as arm
     >>> module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
@@ -95,7 +113,7 @@ def probe(
     (('layer',), True)
     """
     with _precision(module):
-        return look_at(_snapshot(module, loss, data, probes, test, initial, reduction), probes, None)[0]
+        return look_at(_snapshot(module, loss, data, probes, test, initial, previous, reduction), probes, None)[0]
 
 
 def _precision(module: nn.Module) -> Any:
@@ -104,8 +122,9 @@ def _precision(module: nn.Module) -> Any:
 
 
 def _snapshot(
-    module: nn.Module, loss: Callable, data: Any, probes: Sequence[Probe], test: Any, initial: Any, reduction: Any
-) -> Snapshot:
+    module: nn.Module, loss: Callable, data: Any, probes: Sequence[Probe], test: Any, initial: State | None,
+    previous: State | None, reduction: Any,
+) -> Snapshot:  # fmt: skip
     for one in probes:
         if not one.foreign:
             raise ProbeError(f"{type(one).__name__} cannot look at a PyTorch module; it needs a JAX network")
@@ -130,15 +149,34 @@ def _snapshot(
             f"the loss over the data is {float(first):.6g} at one pass and {float(second):.6g} at the next; they must be "
             "the same at each pass (no random augmentation, no shuffling with drop_last)"
         )
-    network = TorchNetwork(_weights(module), module, curvature)
-    before = None if initial is None else TorchNetwork(_weights(initial), module, curvature)
-    return Snapshot(
-        network, before, Data(batches, None if test is None else Batches(test, device)), _TorchLoss(wrapped)
-    )
+    network = TorchNetwork(_weights(module, module, "module"), module, curvature)
+    like = lambda state, what: None if state is None else TorchNetwork(_weights(module, state, what), module, curvature)
+    before = like(previous, "previous")
+    tested = None if test is None else Batches(test, device)
+    update = None if before is None else difference(network, before)
+    return Snapshot(network, like(initial, "initial"), Data(batches, tested), _TorchLoss(wrapped), update=update)
 
 
-def _weights(module: nn.Module) -> tuple[Array, ...]:
-    return tuple(to_jax(p) for p in module.parameters() if p.requires_grad)
+def _trained(module: nn.Module) -> dict[str, Tensor]:
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def _weights(module: nn.Module, state: State, what: str) -> tuple[Array, ...]:
+    """A state's values of the module's trainable weights, in the module's order."""
+    values = state.state_dict() if isinstance(state, nn.Module) else state
+    if not isinstance(values, Mapping):
+        raise ProbeError(f"{what} is a {type(state).__name__}; give a copy of the module or of its state_dict()")
+    found = []
+    for name, weight in _trained(module).items():
+        if name not in values:
+            raise ProbeError(f"{what} has no weights {name!r}; give the same module as it was, or its state_dict()")
+        value = values[name]
+        if value.shape != weight.shape:
+            raise ProbeError(f"{what} has {name!r} of {tuple(value.shape)}, but the module's is {tuple(weight.shape)}")
+        if not bool(torch.isfinite(value).all()):
+            raise ProbeError(f"{what} has weights {name!r} that are nan or infinite")
+        found.append(to_jax(value.to(weight.dtype)))
+    return tuple(found)
 
 
 @contextmanager
@@ -156,7 +194,8 @@ def evaluated(module: nn.Module) -> Iterator[nn.Module]:
 class Monitor(JaxMonitor):
     """Looks at a PyTorch module in its training loop; see `armillary.Monitor`. Arguments as for `probe`.
 
-    The module is looked at in eval mode, and left as it was.
+    The module is looked at in eval mode, and left as it was. Its weights at the first call are kept for probes that compare
+    with the start, and for probes of the last update those of the call before: one or two copies where the module is.
 
     >>> import armillary as arm
     >>> module = nn.Linear(3, 1)
@@ -186,9 +225,14 @@ class Monitor(JaxMonitor):
         self._test, self._reduction = test, reduction
 
     def _look(self, network: nn.Module, memory: Any) -> tuple[xr.Dataset, Any]:
-        settings = (self._probes, self._test, None, self._reduction)
+        before = network if self._before is None else self._before  # no update yet: 0
+        previous = before if self._wants_updates else None
+        settings = (self._probes, self._test, self._initial, previous, self._reduction)
         with evaluated(network), _precision(network):
             return look_at(_snapshot(network, self._loss, self._data, *settings), self._probes, memory)
+
+    def _kept(self, network: nn.Module) -> dict[str, Tensor]:
+        return {name: weight.detach().clone() for name, weight in _trained(network).items()}
 
     def _ready(self, network: nn.Module) -> None:
         if torch.cuda.is_available():

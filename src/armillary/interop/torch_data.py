@@ -1,6 +1,6 @@
 """What a PyTorch user trains on, as the instruments see it: batches that are the same at every pass."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -95,6 +95,33 @@ def called(module: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, dict):
         return module(**inputs)
     return module(*inputs) if isinstance(inputs, tuple | list) else module(inputs)
+
+
+def linear_outputs(module: nn.Module, weights: Mapping[str, Tensor], inputs: Any, probe: str) -> list[Tensor]:
+    """What each `nn.Linear` computes for a batch with `weights` in the place of the module's, [sample, unit], in the order of use.
+
+    Raises `ProbeError`, which names the `probe`, where there is none and where one is used more than once.
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    if not layers:
+        raise ProbeError(f"{probe} needs linear layers (nn.Linear); a {type(module).__name__} has none")
+    seen: list[tuple[nn.Module, Tensor]] = []
+
+    def note(layer: nn.Module, _: Any, computed: Any) -> None:
+        seen.append((layer, computed))
+
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    named = inputs if isinstance(inputs, dict) else {}
+    args = () if named else tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+    try:
+        with torch.no_grad():
+            torch.func.functional_call(module, dict(weights), args, named)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len({id(layer) for layer, _ in seen}) < len(seen):
+        raise ProbeError(f"{probe} needs layers that are used once; {len(layers)} layers were used {len(seen)} times")
+    return [h.reshape(len(h), -1) for _, h in seen]
 
 
 def random_layers(module: nn.Module) -> list[str]:

@@ -17,6 +17,7 @@ from armillary.probes.diagonal import SolutionNorms as SolutionNorms
 from armillary.probes.dropout import DropoutStability as DropoutStability
 from armillary.probes.eigenvectors import EigenvectorLoss as EigenvectorLoss
 from armillary.probes.hessian_noise import BatchCurvature as BatchCurvature
+from armillary.probes.hessian_noise import BatchDensity as BatchDensity
 from armillary.probes.hessian_noise import EigenvectorOverlap as EigenvectorOverlap
 from armillary.probes.hessian_noise import HessianNoise as HessianNoise
 from armillary.probes.layer_curvature import ChainRuleError as ChainRuleError
@@ -84,6 +85,7 @@ __all__ = [
     "Accuracy",
     "Balancedness",
     "BatchCurvature",
+    "BatchDensity",
     "BestHead",
     "BoundaryLinearity",
     "ChainRuleError",

@@ -1,5 +1,6 @@
 """How a batch's curvature differs from all samples': the noise of single samples, batches' extreme eigenvalues, overlaps."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from armillary.curvature import eigen
+from armillary.curvature import density, eigen
 from armillary.curvature.operators import Operator
 from armillary.errors import ProbeError, require_between
 from armillary.probes.curvature import OPERATORS, CurvatureProbe, operator_at
@@ -71,6 +72,27 @@ def weighted_mean(now: Snapshot, probe: CurvatureProbe, samples: Samples, weight
     drawn = Drawn(samples.inputs, Weighed(samples.targets, weights))
     chosen = {"where": probe.where, "own_metric": probe.own_metric, "memory": probe.memory}
     return OPERATORS[probe.matrix](WeightedLoss(now.loss), now.network, drawn, **chosen)
+
+
+def of_batches(now: Snapshot, probe: Any, key: Any, look: Callable[[Any, Operator], tuple[Array, ...]]) -> list[Array]:
+    """`look(key, matrix)` at the probe's `draws` batches of each of its `sizes`, arrays [size, draw, ...].
+
+    Raises `InvalidValue` for batches of more samples than there are.
+    """
+    samples, largest = all_samples(now, probe), max(probe.sizes)
+    require_between("the batch size", probe.sizes, 1, samples.count, note="the number of training samples")
+
+    def one(drawn: tuple[Array, Array]) -> tuple[Array, ...]:
+        key, size = drawn
+        # One program for all sizes: those beyond a batch's size count for nothing.
+        batch = samples[jax.random.permutation(key, samples.count)[:largest]]
+        weights = jnp.where(jnp.arange(largest) < size, 1 / size, 0.0)
+        return look(key, weighted_mean(now, probe, batch, weights))
+
+    shape = (len(probe.sizes), probe.draws)
+    sizes = jnp.repeat(jnp.asarray(probe.sizes, jnp.result_type(float)), probe.draws)
+    found = lax.map(one, (jax.random.split(key, shape).reshape(-1), sizes))
+    return [each.reshape(*shape, *each.shape[1:]) for each in found]
 
 
 class HessianNoise(CurvatureProbe):
@@ -169,29 +191,53 @@ class BatchCurvature(CurvatureProbe):
 
     def __call__(self, now: Snapshot) -> Observation:
         samples = all_samples(now, self)
-        largest = max(self.sizes)
-        require_between("the batch size", self.sizes, 1, samples.count, note="the number of training samples")
         whole = weighted_mean(now, self, samples, jnp.full(samples.count, 1 / samples.count))
         key_start, key_batch = jax.random.split(self.key)
         start = jax.random.normal(key_start, (whole.size,), whole.dtype)
         sharpest = eigen.eigenpairs(whole.product, start, tolerance=self.tolerance, most=self.most).vectors[0]
 
-        def one(drawn: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-            key, size = drawn
-            # One program for all sizes: those beyond a batch's size count for nothing.
-            batch = samples[jax.random.permutation(key, samples.count)[:largest]]
-            weights = jnp.where(jnp.arange(largest) < size, 1 / size, 0.0)
-            ends = extremes(weighted_mean(now, self, batch, weights), key, self.tolerance, self.most)
+        def one(key: Any, batch: Operator) -> tuple[Array, Array, Array]:
+            ends = extremes(batch, key, self.tolerance, self.most)
             return ends.values[0], ends.values[-1], (ends.vectors[0] @ sharpest) ** 2
 
-        keys = jax.random.split(key_batch, (len(self.sizes), self.draws)).reshape(-1)
-        sizes = jnp.repeat(jnp.asarray(self.sizes, whole.dtype), self.draws)
-        shape = (len(self.sizes), self.draws)
-        high, low, overlap = (found.reshape(shape) for found in lax.map(one, (keys, sizes)))
+        high, low, overlap = of_batches(now, self, key_batch, one)
         name = lambda what: f"batch_{what}" if self.matrix == "hessian" else self.name(f"batch_{what}")
         labels = (("largest", high, "largest eigenvalue", "1/rate"), ("smallest", low, "smallest eigenvalue", "1/rate"),
                   ("overlap", overlap, "overlap of the sharpest direction", "1"))  # fmt: skip
         return {name(n): Quantity(v, ("batch", "draw"), unit, f"{words} of a batch") for n, v, words, unit in labels}
+
+
+class BatchDensity(CurvatureProbe):
+    """The density of batches' curvature, by stochastic Lanczos quadrature: `draws` batches of each of the `sizes`.
+
+    Returns `batch_nodes` and `batch_node_weights`, float[density_batch, density_draw, node]: each batch's points and their weights, which
+    add up to 1, of one random vector a batch; see `armillary.curvature.Quadrature` for the smeared density, and
+    `armillary.theory.spiked` for where noise moves bulk and outliers. With another `matrix` the names begin with it. Batches
+    are drawn without replacement, and all samples are a batch too. Samples' mean loss is what is curved. Cost: `steps`
+    products for each batch, as large as the largest batch's. Raises as `BatchCurvature`.
+    """
+
+    sizes: tuple[int, ...] = eqx.field(static=True, default=(16, 256))
+    steps: int = eqx.field(static=True, default=80)
+    draws: int = eqx.field(static=True, default=4)
+
+    def __check_init__(self):
+        require_between("the batch size", self.sizes, 1)
+        require_between("the number of Lanczos steps", self.steps, 1)
+        require_between("the number of batches of each size (draws)", self.draws, 1)
+
+    def __call__(self, now: Snapshot) -> Observation:
+        def one(key: Any, batch: Operator) -> tuple[Array, Array]:
+            found = density.quadrature(batch, key, self.steps)
+            return found.nodes[0], found.weights[0]
+
+        nodes, weights = of_batches(now, self, self.key, one)
+        name = lambda what: f"batch_{what}" if self.matrix == "hessian" else self.name(f"batch_{what}")
+        dims = ("density_batch", "density_draw", "node")
+        return {
+            name("nodes"): Quantity(nodes, dims, "1/rate", "nodes of batches' spectral density"),
+            name("node_weights"): Quantity(weights, dims, long_name="weights of the nodes"),
+        }
 
 
 class EigenvectorOverlap(CurvatureProbe):

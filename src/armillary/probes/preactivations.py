@@ -65,6 +65,13 @@ def preactivations(network: PyTree, inputs: Float[Array, "sample ..."], probe: A
     return jax.vmap(watched)(inputs)
 
 
+def activity_of(network: PyTree, samples: Any, probe: Any = "a probe") -> list[Activity]:
+    """What each linear layer computes for each of `samples`, as `preactivations`; networks of other libraries say it."""
+    if getattr(network, "foreign", False):
+        return network.preactivations_of(samples, probe if isinstance(probe, str) else type(probe).__name__)
+    return preactivations(network, samples.inputs, probe)
+
+
 def _squares(activity: list[Activity]) -> Float[Array, " layer"]:
     """Mean squares over samples and units of each layer."""
     return jnp.stack([jnp.mean(h**2) for h in activity])
@@ -74,24 +81,26 @@ class PreactivationChange(Probe):
     """How much the last update changed each layer's pre-activations, relative to what they were before it.
 
     Returns `preactivation_change`, float[layer], the root mean square of the change over training samples and units over
-    that of the pre-activations; the output is the last layer. nan before the first update. Where the initial network is
-    known also `preactivation_drift`, float[layer], the same since the start. Cost: three forward passes. Raises
+    that of the pre-activations; the output is the last layer. nan where no weight changed, as before the first update.
+    Where the initial network is known also `preactivation_drift`, float[layer], the same since the start. Cost: three forward passes. Raises
     `ProbeError` without data or updates, and for networks whose layers it cannot see (see `preactivations`).
     Source: Terjék (2025), arXiv:2502.13110; the norm is ours.
     """
 
     needs_update = True
+    foreign = True
 
     def __call__(self, now: Snapshot) -> Observation:
         if now.update is None:
-            raise ProbeError("PreactivationChange needs the last update; use it in a simulation")
-        inputs = data_of(now, self).train.inputs
+            raise ProbeError("PreactivationChange needs the last update; pass previous=... or use it in a simulation")
+        samples = data_of(now, self).train
         before = eqx.apply_updates(now.network, jax.tree.map(jnp.negative, now.update))
-        here, there = (preactivations(network, inputs, self) for network in (now.network, before))
-        step = jnp.where(now.time > 0, self._relative(here, there), jnp.nan)
+        here, there = (activity_of(network, samples, self) for network in (now.network, before))
+        changed = jnp.stack([jnp.any(leaf != 0) for leaf in jax.tree.leaves(now.update)]).any()
+        step = jnp.where(changed, self._relative(here, there), jnp.nan)
         seen = {"preactivation_change": Quantity(step, "layer", long_name="relative change of pre-activations")}
         if now.initial is not None:
-            moved = self._relative(here, preactivations(now.initial, inputs, self))
+            moved = self._relative(here, activity_of(now.initial, samples, self))
             seen["preactivation_drift"] = Quantity(moved, "layer", long_name="relative change since the start")
         return seen
 
@@ -109,9 +118,10 @@ class Preactivations(Probe):
     `ProbeError` without data and for networks whose layers it cannot see (see `preactivations`).
     """
 
+    foreign = True
+
     def __call__(self, now: Snapshot) -> Observation:
-        inputs = data_of(now, self).train.inputs
-        activity = preactivations(now.network, inputs, self)
+        activity = activity_of(now.network, data_of(now, self).train, self)
         cosines = jnp.stack([self._cosine(h) for h in activity])
         return {
             "preactivation_size": Quantity(_squares(activity), "layer", long_name="mean square of pre-activations"),

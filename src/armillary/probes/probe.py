@@ -9,12 +9,16 @@ import jax.numpy as jnp
 import xarray as xr
 from jaxtyping import PyTree
 
-from armillary.compiled import Compiled
+from armillary.compiled import FASTEST, Compiled
 from armillary.errors import ProbeError
+from armillary.members import bytes_of
 from armillary.models.model import parameters
 from armillary.process import Snapshot
 from armillary.quantity import Observation
 from armillary.tasks.data import Data, Samples
+
+MUCH_TO_SEE = 1e6
+"""Bytes of network and data from which looking is worth a well-optimised program."""
 
 
 class Probe(eqx.Module):
@@ -43,11 +47,13 @@ def probe(
     data: Data | Samples | tuple | None = None,
     loss: Any = None,
     initial: PyTree = None,
+    previous: PyTree = None,
 ) -> xr.Dataset:
     """What `probes` see in a network of yours: any equinox module that maps one input to one output.
 
     `data` are `Samples`, a pair (inputs, targets) or a whole `Data`; `loss` is an `armillary.rules.Loss` (squared
-    error unless given); `initial` is the network before training, for the probes that compare with it.
+    error unless given); `initial` is the network before training, `previous` that before the last update, for the
+    probes that compare with them.
 
     Returns an `xarray.Dataset` with the probes' names and dimensions. Raises `ProbeError` where a probe needs
     what was not given, and for weights that are not finite.
@@ -57,7 +63,19 @@ def probe(
     >>> print(probe(network, [arm.probes.WeightNorm()]).weight_norm.dims)
     ('layer',)
     """
-    return look_at(snapshot_of(network, data=data, loss=loss, initial=initial), probes, None)[0]
+    update = None if previous is None else difference(network, previous)
+    return look_at(snapshot_of(network, data=data, loss=loss, initial=initial, update=update), probes, None)[0]
+
+
+def difference(network: PyTree, previous: PyTree) -> PyTree:
+    """What changed the weights of `previous` into those of `network`. Raises `ProbeError` for another kind of network."""
+    now, before = parameters(network), parameters(previous)
+    shapes = [(jax.tree.structure(one), [leaf.shape for leaf in jax.tree.leaves(one)]) for one in (now, before)]
+    if shapes[0] != shapes[1]:
+        raise ProbeError(
+            "the previous network has other weights than the network; give it as it was before the last update"
+        )
+    return jax.tree.map(jnp.subtract, now, before)
 
 
 def snapshot_of(
@@ -79,7 +97,8 @@ def look_at(now: Snapshot, probes: Sequence[Probe], memory: Sequence[Any] | None
     """What probes see, and what they remember for the next time; `memory` is what they remember of the last, if any."""
     from armillary.trajectory import labelled
 
-    look = _looked_plainly if getattr(now.network, "foreign", False) else _looked
+    look = _looked_fast if bytes_of((now.network, now.data)) < MUCH_TO_SEE else _looked
+    look = _looked_plainly if getattr(now.network, "foreign", False) else look
     variables, kept = {}, []
     for index, one in enumerate(probes):
         begin = getattr(one, "begin", None)
@@ -97,6 +116,8 @@ def _looked_plainly(one: Any, now: Snapshot, memory: Any) -> tuple[Observation, 
 
 
 _looked = Compiled(_looked_plainly)
+_looked_fast = Compiled(_looked_plainly, FASTEST)
+"""The same for networks and data so small that looking takes less than compiling."""
 _finite = Compiled(
     lambda network: jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(parameters(network))]))
 )

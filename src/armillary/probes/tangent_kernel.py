@@ -12,17 +12,17 @@ from armillary.probes.losses import data_of
 from armillary.probes.probe import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
-from armillary.tasks.data import Samples
 from armillary.tangents.empirical import OUTPUTS, Outputs, traced_kernel
+from armillary.tasks.data import Population, Samples
 
 
 class KernelProbe(Probe):
     """What probes of the tangent kernel share: the inputs that they look at, and in which metric.
 
-    The inputs are the first `samples` of those trained `on`, or of the test set. `own_metric` counts each weight by its layer's learning rate, as gradient descent in the network's parametrisation
-    does. Dense layers and convolutions are contracted by their structure. Cost: a gradient for each output and sample, and
-    samples² products of features; memory: the features of all samples. Raise `ProbeError` without data or trainable
-    weights.
+    The inputs are the first `samples` of the training set, or of the test set (`on`). `own_metric` counts each weight by its
+    layer's learning rate, as gradient descent in the network's parametrisation does. Dense layers and convolutions are
+    contracted by their structure. Cost: a gradient for each output and sample, and samples² products of features; memory:
+    the features of all samples. Raise `ProbeError` without such samples or trainable weights.
     """
 
     samples: int = eqx.field(static=True, default=16)
@@ -44,7 +44,7 @@ class KernelProbe(Probe):
     def points(self, now: Snapshot) -> Samples:
         """The samples that are looked at."""
         of = getattr(data_of(now, self), self.on)
-        if not isinstance(of, Samples):
+        if of is None or isinstance(of, Population):
             raise ProbeError(f"{type(self).__name__} looks at {self.on} samples, and this task has none")
         return of[: self.samples]
 

@@ -86,10 +86,14 @@ class UpdateCosine(Probe):
     own_metric: bool = eqx.field(static=True, default=False)
 
     needs_update = True
+    foreign = True
 
     def __call__(self, now: Snapshot) -> Observation:
         if now.update is None or now.initial is None:
-            raise ProbeError("UpdateCosine needs the last update and the initial network; use it in a simulation")
+            raise ProbeError(
+                "UpdateCosine needs the last update and the initial network; pass previous=... and initial=... or use it "
+                "in a simulation"
+            )
         trained, update = parameters(now.network), now.update
         displacement = jax.tree.map(lambda w, w0, u: w - w0 - u, trained, parameters(now.initial), update)
         if self.own_metric:

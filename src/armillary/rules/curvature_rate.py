@@ -29,7 +29,7 @@ def scale_by_curvature(
     *,
     products: int = 3,
     first: int = 20,
-    every: int | None = 1,
+    every: Any = 1,
     cap: Any = 1e30,
     stop: Any = 1e-30,
     memory: float = MEMORY,
@@ -42,7 +42,7 @@ def scale_by_curvature(
 
     - `products`: power iterations a step, from the direction found last (`first` of them at the first step, from a random
       one of `seed`). λ is the length that the last one gives a unit vector: never above the eigenvalue.
-    - `every`: how many steps λ is kept; None keeps the first one, which makes a constant rate in units of its stability.
+    - `every`: how many steps λ is kept; None (or inf) keeps the first one, which makes a constant rate in units of its stability.
     - `cap`: the rate at most. `stop`: the loss at or below which nothing is updated (the rate is 0), because late in a
       run both the loss and λ may leave the range of floats; it counts only where `value` is given.
 
@@ -95,7 +95,7 @@ def scale_by_curvature(
             return lax.fori_loop(0, rounds, lambda _, now: _turned(product, now[0]), kept)
 
         kept = (state.direction, state.curvature)
-        if every == 1:
+        if isinstance(every, int) and every == 1:
             direction, size = measured(kept)
         else:
             due = state.step == 0 if every is None else state.step % every == 0
@@ -148,13 +148,13 @@ class CurvatureRate(eqx.Module):
 
     The eigenvalue is taken in the parametrisation's own metric, as in the stability limit of the rates that the layers
     really have. Fields as in `scale_by_curvature`, which does the work; `constant`, `cap` and `stop` can be swept in one
-    program. The rate and the eigenvalue of each step are seen by the probe `LearningRate`. Cost: `products`
+    program, and so can `every` where it is a float. The rate and the eigenvalue of each step are seen by the probe `LearningRate`. Cost: `products`
     Gauss-Newton products a step, each about 1.4 gradients. Raises `InvalidValue` for numbers out of range.
     """
 
     constant: float = 1.0
     products: int = eqx.field(static=True, default=3)
-    every: int | None = eqx.field(static=True, default=1)
+    every: float | None = 1
     cap: float = 1e30
     stop: float = 1e-30
 

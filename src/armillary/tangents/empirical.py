@@ -45,10 +45,10 @@ def contracted(left: Heard | Jacobian, right: Heard | Jacobian, outputs: Outputs
     by_positions = n * m * positions**2 * (fan_in + k * k * units)
     biases = _products(left.derivatives.sum(2), right.derivatives.sum(2), outputs)
     if by_gradient < by_positions:
-        rows = [
+        first, second = (
             jnp.einsum("npa,nkpb->nkab", h.inputs, h.derivatives).reshape(len(h.inputs), k, -1) for h in (left, right)
-        ]
-        return weight * _products(*rows, outputs) + bias * biases
+        )
+        return weight * _products(first, second, outputs) + bias * biases
     heard = jnp.einsum("npa,mqa->nmpq", left.inputs, right.inputs)
     how = {"mean": "nmpq,nkpb,mkqb->nm", "each": "nmpq,nkpb,mkqb->nmk", "full": "nmpq,nkpb,mlqb->nkml"}[outputs]
     total = jnp.einsum(how, heard, left.derivatives, right.derivatives, optimize="optimal")

@@ -16,6 +16,7 @@ from armillary.tasks.digits import Digits as Digits
 from armillary.tasks.files import ImageFiles as ImageFiles
 from armillary.tasks.files import read_cifar10 as read_cifar10
 from armillary.tasks.files import read_idx as read_idx
+from armillary.tasks.given import GivenSamples as GivenSamples
 from armillary.tasks.hierarchical import hierarchical as hierarchical
 from armillary.tasks.latent import ContrastivePairs as ContrastivePairs
 from armillary.tasks.latent import FactorModel as FactorModel
@@ -60,6 +61,7 @@ __all__ = [
     "GaussianClusters",
     "GaussianMixture",
     "GaussianPopulation",
+    "GivenSamples",
     "ImageFiles",
     "LatentData",
     "LatentTeacher",

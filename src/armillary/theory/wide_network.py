@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from armillary.compiled import FASTEST, Compiled
 from armillary.experiment import Experiment
 from armillary.models.convolutional import ConvolutionalNet
 from armillary.models.mlp import MLP
@@ -54,7 +55,9 @@ class WideNetwork(Theory):
             )
             what = f"the optimiser is {type(rule.optimiser).__name__}, or has decay or a schedule"
             yield Check(plain, "gradient descent, with or without momentum", what)
-        data, other = (experiment.task.draw(jax.random.key(seed)) for seed in (0, 1))
+        if not lazy:
+            return  # data are drawn only for what may be answered
+        data, other = (_draw(experiment.task, jax.random.key(seed)) for seed in (0, 1))
         if not isinstance(data.train, Samples):
             yield Check(False, "a finite set of training samples", f"this is a {type(data.train).__name__}")
             return
@@ -68,14 +71,14 @@ class WideNetwork(Theory):
         )
         wide = model.width if isinstance(model, MLP) else model.channels
         yield limit("a wide network", "samples over width", data.train.count / wide, NARROWEST)
-        if lazy and few and isinstance(rule, Descent) and isinstance(rule.optimiser, SGD):
+        if few and isinstance(rule, Descent) and isinstance(rule.optimiser, SGD):
             top = np.linalg.eigvalsh(kernel(model).ntk(_inputs(data.train)))[-1:]
             most = largest_stable_rate(top * _slower(rule, data.train), float(rule.optimiser.momentum or 0.0))
             rate = float(rule.optimiser.learning_rate) / most
             yield limit("a stable learning rate", "the learning rate over the largest stable one", rate, 1.0)
 
     def predict(self, experiment: Experiment) -> Trajectory:
-        data, rule = experiment.task.draw(jax.random.key(0)), experiment.rule
+        data, rule = _draw(experiment.task, jax.random.key(0)), experiment.rule
         how: dict[str, Any] = {"rule": "flow"}
         if isinstance(rule, Descent) and isinstance(rule.optimiser, SGD):
             momentum = float(rule.optimiser.momentum or 0.0)
@@ -114,6 +117,9 @@ class WideNetwork(Theory):
             {"units": "1", "long_name": "relative change of the kernel"},
         )
         return numbered(xr.Dataset(found, coords={"time": experiment.times}))
+
+
+_draw = Compiled(lambda task, key: task.draw(key), FASTEST)
 
 
 def _inputs(samples: Samples) -> np.ndarray:

@@ -15,13 +15,14 @@ from armillary.fields import above, at_least
 from armillary.measures import power_law
 from armillary.models import MLP, DeepLinear
 from armillary.probes.curvature import ExtremeEigenvalues, SpectralDensity
-from armillary.probes.hessian_noise import BatchCurvature, EigenvectorOverlap, HessianNoise
+from armillary.probes.hessian_noise import BatchCurvature, BatchDensity, EigenvectorOverlap, HessianNoise
 from armillary.probes.losses import Accuracy, Losses
 from armillary.probes.weights import LearningRate
 from armillary.report.figure import Figure
 from armillary.report.style import COLORS, dots, label, lines, shades
 from armillary.rules import SGD, Adam, Descent, Loss, MiniBatch, Online
 from armillary.rules.lanczos_rate import LanczosRate
+from armillary.settings import floats
 from armillary.simulation import simulate
 from armillary.study import Claim, Paper, Study
 from armillary.tasks import Digits
@@ -47,13 +48,11 @@ class BatchHessianLr(Study):
     square root; and a few Lanczos steps on a batch can set rate and momentum on the fly.
     """
 
-    paper: ClassVar = Paper(
-        "Learning Rates as a Function of Batch Size: A Random Matrix Theory Approach to Neural Network Training",
-        authors="Diego Granziol, Stefan Zohren, Stephen Roberts", year=2020, arxiv="2006.09092", venue="JMLR 23 (2022)",
-    )  # fmt: skip
+    paper: ClassVar = Paper("Learning Rates as a Function of Batch Size: A Random Matrix Theory Approach to Neural Network Training",
+                            authors="Diego Granziol, Stefan Zohren, Stephen Roberts", year=2020, arxiv="2006.09092", venue="JMLR 23 (2022)")  # fmt: skip
     seeds: ClassVar = {"smoke": 2, "desk": 4, "paper": 8}
 
-    dimension: int = at_least(200, default=1500, smoke=300, paper=3000)
+    dimension: int = at_least(200, default=1500, smoke=200, paper=3000)
     """Rows of the random matrices."""
     spikes: tuple[float, ...] = above(0.0, default=(3.0, 1.5, 0.8))
     """Their eigenvalues that are not 0."""
@@ -61,13 +60,15 @@ class BatchHessianLr(Study):
     """Their noise: the bulk's edge is twice its root."""
     digits: int = at_least(600, default=1200, smoke=600)
     """Training images."""
-    batches: tuple[int, ...] = at_least(1, default=(4, 8, 16, 32, 64, 128, 256, 512), smoke=(4, 16, 128))
+    batches: tuple[int, ...] = at_least(1, default=(4, 8, 16, 32, 64, 128, 256, 512), smoke=(4, 128))
     """Sizes of the batches whose Hessians are looked at."""
     draws: int = at_least(2, default=12, smoke=3, paper=40)
     """Batches of each size."""
+    shown: tuple[int, int] = at_least(1, default=(8, 128), smoke=(4, 128))
+    """Two of them, whose Hessians' densities are shown."""
     settle: int = at_least(10, default=200, smoke=40)
     """Full-batch steps, at rate 0.3, of the network that is looked at."""
-    rate_batches: tuple[int, ...] = at_least(1, default=(4, 16, 64, 128, 256), smoke=(16, 64))
+    rate_batches: tuple[int, ...] = at_least(1, default=(4, 16, 64, 256), smoke=(64,))
     """Batch sizes at which the best learning rate is sought."""
     sgd_rates: tuple[float, ...] = above(0.0, default=tuple(2.0**k for k in range(-3, 6)), smoke=(0.0625, 0.5, 4.0))
     """Learning rates of SGD."""
@@ -79,9 +80,9 @@ class BatchHessianLr(Study):
     """Weights of the quadratic that is descended with fresh noise at each step."""
     decay_rates: tuple[float, ...] = above(0.0, default=tuple(np.geomspace(0.1, 1.6, 17).tolist()), smoke=(0.1, 0.4, 1.6))
     """Learning rates there."""
-    learner_steps: int = at_least(20, default=400, smoke=40, paper=4000)
+    learner_steps: int = at_least(20, default=400, smoke=20, paper=4000)
     """Steps of the Lanczos learner and of the constant rates that it is compared with."""
-    learner_rates: tuple[float, ...] = above(0.0, default=tuple(2.0**k for k in range(-5, 3)), smoke=(0.25, 1.0))
+    learner_rates: tuple[float, ...] = above(0.0, default=tuple(2.0**k for k in range(-5, 3)), smoke=(0.0625, 0.25, 1.0))
     """Those rates."""
     learner_batch: int = at_least(1, default=64)
     """Their batch size."""
@@ -111,18 +112,18 @@ class BatchHessianLr(Study):
 
     def _matrices(self) -> Experiment:
         task = NoisyQuadratic(self.dimension, self.spikes, noise=1.0)
-        probes = [ExtremeEigenvalues(len(self.spikes), 1), EigenvectorOverlap(len(self.spikes)), SpectralDensity(80, 4)]
+        probes = [ExtremeEigenvalues(len(self.spikes)), EigenvectorOverlap(len(self.spikes)), SpectralDensity(80, 2)]
         return Experiment(task, DeepLinear(depth=1), Descent(steps=0), probes, At((0.0,)))
 
     def _network(self) -> Experiment:
         rule = Descent(SGD(0.3), self.settle, Loss("cross_entropy"))
-        probes = [HessianNoise(draws=16), BatchCurvature(self.batches, self.draws)]
+        probes = [HessianNoise(draws=16), BatchCurvature(self.batches, self.draws), BatchDensity((*self.shown, self.digits), 60, 4)]
         return Experiment(Digits(self.digits, pooled=2), MLP(16, 2, "tanh"), rule, probes, At((float(self.settle),)))
 
     def _training(self, optimiser, steps: int, batch: int = 64, probes=(), at=()) -> Experiment:
         rule = Descent(optimiser, steps, Loss("cross_entropy"), MiniBatch(batch))
         task = Digits(self.digits)
-        return Experiment(task, MLP(32, 2, "tanh"), rule, probes or [Losses()], At(at or (float(steps),)))
+        return Experiment(task, MLP(32, 2, "tanh"), rule, probes or [Losses(), Accuracy()], At(at or (float(steps),)))
 
     def _noisy(self) -> Experiment:
         task = NoisyQuadratic(self.decay_dimension, tuple(self._decay_spectrum.tolist()))
@@ -233,6 +234,8 @@ class BatchHessianLr(Study):
                      lambda axes: self._draw_rates(axes[0], measured), grid=(1, 3))
         yield Figure("network", "A trained tanh network's batches: their largest and most negative eigenvalue (means over draws), and where noise along that direction, or isotropic noise, moves it; and how well the sharpest direction of a batch is that of all samples, whose eigenvalues are dashed.",
                      lambda axes: self._draw_network(axes[0], measured), grid=(1, 3))
+        yield Figure("densities", f"Spectral densities of the trained network's Hessian on batches of {self.shown[0]} and {self.shown[1]} images (filled, mean over batches and networks) and on all {self.digits} (thin), smeared by a tenth of the semicircle's half width, with the mean of batches' extreme eigenvalues (dots). "
+                     "Theory: the semicircle of isotropic noise (line, edges dashed) and where the noise along them moves the extreme eigenvalues (ticks).", lambda axes: self._draw_densities(axes[0], measured), grid=(1, 2))
         yield Figure("matrices", "Spectra of random matrices with three eigenvalues that are not 0: density by Lanczos quadrature (filled), semicircle (line), largest eigenvalues (dots) and where theory has them (ticks).",
                      lambda axes: self._draw_matrices(axes[0], measured, theory), grid=(1, len(self.noises)))
         yield Figure("learner", "The Lanczos learner and constant rates. Left: training loss. Middle: learning rate. Right: test error at the end.", lambda axes: self._draw_learner(axes[0], measured), grid=(1, 3))
@@ -289,6 +292,28 @@ class BatchHessianLr(Study):
     def _doubling(self, axis):
         axis.set_xticks(self.batches, [f"{b:g}" for b in self.batches])
         axis.tick_params(axis="x", which="minor", bottom=False)
+
+    def _draw_densities(self, axes, measured):
+        high, low, seen = self._ends(measured)
+        nodes, weights = (seen[name].stack(run=("seed", "density_draw")).transpose("density_batch", "run", "node").values for name in ("batch_nodes", "batch_node_weights"))
+        for axis, place, size in zip(axes, (0, 1), self.shown, strict=True):
+            spread = 1 / effective_batch(size, self.digits)
+            bulk = Semicircle(float(seen.hessian_mean_noise.mean("seed")) * spread)
+            edge = bulk.edges[1]
+            at = np.linspace(1.3 * float(low.sel(batch=size).mean()), 1.15 * float(high.sel(batch=size).mean()), 1200)
+            smeared = [Quadrature(floats(nodes[i]), floats(weights[i])).density(floats(at), edge / 10).mean(axis=0) for i in (place, -1)]
+            axis.fill_between(at, 1e-6, smeared[0], color=COLORS[5], alpha=0.5, linewidth=0, label=f"batches of {size}")
+            axis.plot(at, smeared[1], color="0.3", linewidth=0.8, label="all images")
+            axis.plot(at, np.where(np.abs(at) < edge, bulk.density(at), np.nan), color=COLORS[0], label="semicircle")
+            for end in (-edge, edge):
+                axis.axvline(end, color=COLORS[0], linestyle="--", linewidth=0.8)
+            for name, found in (("largest", high), ("smallest", low)):
+                said = spiked_wigner(seen[f"hessian_{name}"].values, seen[f"hessian_{name}_noise"].values * spread).mean()
+                axis.plot([said], [2e-3], "|", color=COLORS[0], markersize=14, markeredgewidth=1.5)
+                axis.plot([float(found.sel(batch=size).mean())], [2e-3], "o", color=COLORS[1], markersize=4)
+            label(axis, "eigenvalue", "density", f"batches of {size}", ylog=True)
+            axis.set_ylim(1e-3, 200)
+            axis.legend(fontsize=7, loc="upper right")
 
     def _draw_matrices(self, axes, measured, theory):
         seen, said = measured["matrices"].isel(time=0), theory["matrices"].isel(time=0)

@@ -28,19 +28,16 @@ from armillary.tasks import Correlations, Digits, FixedDesign, GaussianClasses
 from armillary.theory import mean_field, rectified
 from armillary.theory.catapult import scheduled_shrinkage
 
-ACTIVATIONS = {"absolute value": Rectified(0.0, 1.0), "ReLU": Rectified(1.0, 1.0)}
+ACTIVATIONS = {"absolute value": (ABS := Rectified(0.0, 1.0)), "ReLU": Rectified(1.0, 1.0)}
 SHARES = {name: float(rectified.share(phi.a, phi.b)) for name, phi in ACTIVATIONS.items()}
-ABS = ACTIVATIONS["absolute value"]
-
 FORMS: dict[str, tuple[Parametrisation, float]] = {"muP": ("mup_ntk", 0.0), "nuP": ("nup", 2.0)}
 """Parametrisations compared, with the growth of their widths. muP is its form in which all layers have one rate."""
-
-WIDE, EQUAL, GROWING, STEP_WIDTH, STEP_RATE = 512, 64, 6, 128, 0.02  # where the kernel meets its maps; where its scatter is measured (the second: k² times it) and muP trained; where one step is, and its rate
+EQUAL, GROWING, STEP_WIDTH, STEP_RATE = 64, 6, 128, 0.02  # where the kernel's scatter is measured (the second: k² times it) and muP trained; where one step is, and its rate
 EDGE_WIDTH, PRODUCTS = 16, 8  # first width of the runs at chosen stability, and power iterations a step
 SOLVABLE, RATES = 512, (1.5, 3.0, 4.2)  # solvable catapult: hidden units, and rates over the initial curvature's inverse
 LAWS, LAW_STEPS = (3.0, 3.2, 3.5), 150  # the same, over the current curvature's
 ONE_SAMPLE = Correlations(np.array([[1.0 / SOLVABLE]]), np.array([[0.0]]))  # x² = 1/width, y = 0: weights of order one
-WEIGHTS, BIASES, LAYERS = (0.75, 1.4, 2.05, 2.7, 3.35, 4.0), (0.03, 0.1, 0.2, 0.3), 15  # random tanh networks: variances, layers
+WEIGHTS, BIASES = (0.75, 1.4, 2.05, 2.7, 3.35, 4.0), (0.03, 0.1, 0.2, 0.3)  # variances of random tanh networks
 BATCHES = 4  # groups of seeds, over which a standard deviation's own error is estimated
 
 
@@ -58,50 +55,58 @@ class EdgeOfChaos(Study):
     paper: ClassVar = Paper("MLPs at the EOC: Dynamics of Feature Learning", authors="Dávid Terjék", year=2025, arxiv="2502.13110")
     seeds: ClassVar = {"smoke": 2, "desk": 4, "paper": 8}
 
-    kernel_depth: int = at_least(3, default=9, smoke=4, paper=17)
+    kernel_depth: int = at_least(3, default=9, smoke=3, paper=17)
     """Depth at which the tangent kernel is compared with its maps."""
-    noise_depths: tuple[int, ...] = at_least(2, default=(4, 12), smoke=(3, 4))
+    kernel_width: int = at_least(1, default=512, smoke=16)
+    """Width there."""
+    noise_depths: tuple[int, ...] = at_least(2, default=(4, 12), smoke=(3,))
     """Depths at which the kernel's scatter over networks is measured."""
     base_width: int = at_least(1, default=8, smoke=4, paper=16)
     """Width of the first of layers that widen (layer k is k² times as wide)."""
-    step_depths: tuple[int, ...] = at_least(3, default=(4, 8, 16), smoke=(3, 5))
+    step_depths: tuple[int, ...] = at_least(3, default=(4, 8, 16), smoke=(3,))
     """Depths at which one step's changes are measured."""
-    depths: tuple[int, ...] = at_least(3, default=(3, 6, 9), smoke=(3, 4), paper=(4, 8, 16))
+    depths: tuple[int, ...] = at_least(3, default=(3, 6, 9), smoke=(3,), paper=(4, 8, 16))
     """Depths between which the best learning rate is compared."""
     learning_rates: tuple[float, ...] = above(0.0, default=(0.25, 0.5, 1.0, 2.0, 4.0), smoke=(0.5, 2.0))
-    """Learning rates tried."""
+    """Learning rates tried there."""
     steps: int = at_least(5, default=60, smoke=5, paper=1000)
     """Full-batch steps at each."""
     images: int = at_least(10, default=100, smoke=16, paper=1500)
     """Digits learned there."""
     edge_images: int = at_least(10, default=256, smoke=32, paper=1500)
     """Digits learned by runs at chosen stability."""
-    edge_steps: int = at_least(20, default=200, smoke=20, paper=2000)
+    edge_steps: int = at_least(10, default=200, smoke=10, paper=2000)
     """Steps of those."""
     constant: tuple[float, ...] = above(0.0, default=(0.5, 3.0))
     """Learning rates that stay what they are, in units of one over the initial curvature."""
     scheduled: tuple[float, ...] = above(0.0, default=(1.0, 2.0, 3.0), smoke=(1.0, 3.0))
     """Learning rates that follow the curvature, in units of one over it."""
 
+    layers: int = at_least(3, default=15, smoke=4)
+    """Of random tanh networks."""
+
     def experiments(self):
-        found = {f"kernel, {name}": self._random(MLP(WIDE, self.kernel_depth, phi, "ntk", bias=False), EmpiricalTangentKernel(2), Preactivations())
+        found = {f"kernel, {name}": self._random(MLP(self.kernel_width, self.kernel_depth, phi, "ntk", bias=False), EmpiricalTangentKernel(2), Preactivations())
                  for name, phi in ACTIVATIONS.items()}
         noise = {name: self._random(MLP(width, 4, ABS, "ntk", growth=growth, bias=False), EmpiricalTangentKernel(2)) for name, width, growth in (("equal", EQUAL, 0.0), ("growing", GROWING, 2.0))}
-        tanh = self._random(MLP(128, LAYERS, "tanh", "ntk", gain=1.0, bias_variance=0.0), Preactivations())
         found |= {f"scatter, {name} widths": Sweep(what, {"depth": self.noise_depths}) for name, what in noise.items()}
         found |= {f"one step, {form}": Sweep(self._step(form), {"depth": self.step_depths}) for form in FORMS}
         found |= {f"rates, {form}": Sweep(self._training(form), {"depth": self.depths, "learning_rate": self.learning_rates}) for form in FORMS}
         found["rates, wider nuP"] = Sweep(self._training("nuP", 2), {"learning_rate": self.learning_rates})
-        found |= {"constant": Sweep(self._edge(None), {"constant": self.constant}), "scheduled": Sweep(self._edge(1), {"constant": self.scheduled})}
+        found |= {"constant": Sweep(self._edge(np.inf), {"constant": self.constant}), "scheduled": Sweep(self._edge(1.0), {"constant": self.scheduled})}
         found["solvable"] = Sweep(self._solvable(), {"learning_rate": [c / 2 for c in RATES]})
         found["solvable, scheduled"] = Sweep(self._law(), {"constant": LAWS})
-        found["random"] = Sweep(tanh, {"gain": WEIGHTS, "bias_variance": BIASES})
+        found["random"] = Sweep(self._random(MLP(128, self.layers, "tanh", "ntk", gain=1.0, bias_variance=0.0), Preactivations()), {"gain": WEIGHTS, "bias_variance": BIASES})
         return found
 
     def measure(self, name, what, seeds, key, progress):
         many = {"kernel": 5, "scatter, growing": 15, "scatter, equal": 100, "solvable, scheduled": 8, "solvable": 0.25, "random": 1.5, "rates": 1.25}
         times = next((factor for start, factor in many.items() if name.startswith(start)), 1)
-        return simulate(what, seeds=max(1, round(times * seeds)), key=key, memory=3e8, progress=progress)
+        return simulate(what, seeds=max(1, round(times * seeds)), key=key, memory=1.5e8, progress=progress)
+
+    @property
+    def _middle(self) -> int:
+        return self.depths[len(self.depths) // 2]
 
     def _random(self, model: MLP, *probes) -> Experiment:
         """Networks as they are drawn, seen by two orthogonal inputs of squared length 16 in 16 dimensions."""
@@ -112,20 +117,20 @@ class EdgeOfChaos(Study):
         return MLP(width, depth, ABS, name, growth=growth, bias=False)
 
     def _step(self, form: str) -> Experiment:
-        width = self.base_width if form == "nuP" else STEP_WIDTH
-        return Experiment(GaussianClasses(16, 8, test_samples=1), self._model(form, width, 4), Descent(SGD(STEP_RATE), 1), [PreactivationChange()], At((0.0, 1.0)))
+        model = self._model(form, self.base_width if form == "nuP" else STEP_WIDTH, 4)
+        return Experiment(GaussianClasses(16, 8, test_samples=1), model, Descent(SGD(STEP_RATE), 1), [PreactivationChange()], At((0.0, 1.0)))
 
     def _training(self, form: str, wider: int = 1) -> Experiment:
-        width = wider * self.base_width if form == "nuP" else EQUAL
-        return Experiment(Digits(self.images, "onehot"), self._model(form, width, self.depths[1]), Descent(SGD(1.0), self.steps), [Losses()], At((0.0, float(self.steps))))
+        model = self._model(form, wider * self.base_width if form == "nuP" else EQUAL, self._middle)
+        return Experiment(Digits(self.images, "onehot"), model, Descent(SGD(1.0), self.steps), [Losses()], At((0.0, float(self.steps))))
 
-    def _edge(self, every: int | None) -> Experiment:
+    def _edge(self, every: float) -> Experiment:
         """Seen in pairs of steps: the rate of a step belongs to the curvature before it. Constant rates take twice as many."""
-        steps = self.edge_steps * (2 if every is None else 1)
+        steps = self.edge_steps * (2 if every > 1 else 1)
         model = MLP(EDGE_WIDTH, 4, ABS, "nup", growth=1.0, bias=False)
         probes = [Losses(), UpdateCosine(own_metric=True), LearningRate(), Sharpness(matrix="gauss_newton", own_metric=True)]
-        times = sorted({*range(0, steps, 5), *range(1, steps, 5), steps})
-        return Experiment(Digits(self.edge_images, "onehot"), model, Descent(CurvatureRate(1.0, PRODUCTS, every), steps), probes, At(tuple(times)))
+        times = At(tuple(sorted({*range(0, steps, 5), *range(1, steps, 5), steps})))
+        return Experiment(Digits(self.edge_images, "onehot"), model, Descent(CurvatureRate(1.0, PRODUCTS, every), steps), probes, times)
 
     def _solvable(self) -> Experiment:
         """f = u.v/sqrt(width) of one input: output 1 and curvature 2 at the start."""
@@ -133,10 +138,8 @@ class EdgeOfChaos(Study):
         return Experiment(ONE_SAMPLE, model, Descent(SGD(1.0), 60), [Losses(), Sharpness(matrix="gauss_newton")], At(tuple(range(61))), "float64")
 
     def _law(self) -> Experiment:
-        model = TwoLayerLinear(SOLVABLE, start=WidthScaled(0.0))
-        # Both the loss and the curvature fall by orders of magnitude: the guards stay out of the way in double precision.
-        rule = Descent(CurvatureRate(3.0, products=2, cap=1e300, stop=1e-280), LAW_STEPS)
-        return Experiment(ONE_SAMPLE, model, rule, [Losses(), LearningRate()], At(tuple(range(LAW_STEPS + 1))), "float64")
+        rule = Descent(CurvatureRate(3.0, products=2, cap=1e300, stop=1e-280), LAW_STEPS)  # loss and curvature fall by orders of magnitude
+        return Experiment(ONE_SAMPLE, TwoLayerLinear(SOLVABLE, start=WidthScaled(0.0)), rule, [Losses(), LearningRate()], At(tuple(range(LAW_STEPS + 1))), "float64")
 
     def claims(self, measured, theory):
         yield from self._kernel_claims(measured)
@@ -145,7 +148,7 @@ class EdgeOfChaos(Study):
         yield from self._edge_claims(measured)
         yield from self._solvable_claims(measured, theory)
         seen, said = self._cosines(measured)
-        yield Claim("C8", f"random tanh networks: two inputs' cosine after {LAYERS - 1} layers is mean field's in every phase (root mean square difference)", measured=float(np.sqrt(((seen.mean("seed") - said) ** 2).mean())), at_most=0.05, reason="an addition; at width 128 a cosine scatters by 1/sqrt(128) = 0.09")
+        yield Claim("C8", f"random tanh networks: two inputs' cosine after {self.layers - 1} layers is mean field's in every phase (root mean square difference)", measured=float(np.sqrt(((seen.mean("seed") - said) ** 2).mean())), at_most=0.05, reason="an addition; at width 128 a cosine scatters by 1/sqrt(128) = 0.09")
 
     def _kernel_claims(self, measured):
         away, apart, gaps, depth = [], [], {}, self.kernel_depth
@@ -155,7 +158,7 @@ class EdgeOfChaos(Study):
             away.append(standard_errors_away(seen.tangent_kernel.isel(sample=0, other=1), rectified.tangent_kernel(0.0, depth, share)))
             apart.append(standard_errors_away(cosine, said))
             gaps[name] = (1 - cosine.mean().item(), 1 - said)
-        yield Claim("C1", f"the tangent kernel of two orthogonal inputs follows the maps, at width {WIDE} (largest distance of {len(away)} in standard errors)", measured=max(away), at_most=3.0)
+        yield Claim("C1", f"the tangent kernel of two orthogonal inputs follows the maps, at width {self.kernel_width} (largest distance of {len(away)} in standard errors)", measured=max(away), at_most=3.0)
         yield Claim("C1a", f"and so do the inputs' cosines at the last hidden layer (the same, of {len(apart)})", measured=max(apart), at_most=3.0)
         yield Claim("C1b", "the absolute value brings inputs together faster than ReLU (1 - cosine there, over ReLU's)", measured=gaps["absolute value"][0] / gaps["ReLU"][0], expected=gaps["absolute value"][1] / gaps["ReLU"][1], tolerance=0.2, relative=True, reason="expected is the maps' ratio, which tends to 1/4")
         limits = {name: [float(rectified.tangent_kernel(0.0, depth, share)) / depth for depth in (33, 129, 2001)] for name, share in SHARES.items()}
@@ -183,14 +186,14 @@ class EdgeOfChaos(Study):
     def _rate_claims(self, measured):
         final = {form: self._final(measured[f"rates, {form}"]) for form in FORMS}
         best = {form: np.log2(found.idxmin("learning_rate")) for form, found in final.items()}
-        low, middle, high = self.depths[0], self.depths[-2], self.depths[-1]
+        low, middle, high = self.depths[0], self._middle, self.depths[-1]
         yield Claim("C3", f"nuP: the best rate transfers over depth (at {middle} layers over that at {high}, powers of 2)", measured=best["nuP"].sel(depth=middle) - best["nuP"].sel(depth=high), between=(-1.0, 1.0))
         yield Claim("C3a", f"muP's falls (at {low} layers over that at {high}, powers of 2)", measured=best["muP"].sel(depth=low) - best["muP"].sel(depth=high), at_least=1.0)
         yield Claim("C3e", f"nuP: and from few layers to many (at {low} layers over that at {high}, powers of 2)", measured=best["nuP"].sel(depth=low) - best["nuP"].sel(depth=high), between=(-1.0, 1.0), reason="an addition: the entry compares the deeper two only, and its own run at 3 layers preferred 4 times the rate")
         falls = {form: best[form].sel(depth=low) - best[form].sel(depth=high) for form in FORMS}
         yield Claim("C3f", f"nuP's best rate falls less with depth than muP's (from {low} to {high} layers, powers of 2, difference)", measured=falls["nuP"] - falls["muP"], at_most=0.0, reason="an addition on equal terms, made when both falls were known: 1/depth would be 1.6 for either")
         wide = np.log2(self._final(measured["rates, wider nuP"]).idxmin("learning_rate"))
-        yield Claim("C3b", f"nuP: and over width (at twice the width, {self.depths[1]} layers, powers of 2)", measured=wide - best["nuP"].sel(depth=self.depths[1]), between=(-1.0, 1.0), reason="the entry gives no number for widths; its own for depths")
+        yield Claim("C3b", f"nuP: and over width (at twice the width, {self._middle} layers, powers of 2)", measured=wide - best["nuP"].sel(depth=self._middle), between=(-1.0, 1.0), reason="the entry gives no number for widths; its own for depths")
         rates = {form: np.log2(found.learning_rate.where(np.isfinite(found)).max("learning_rate")) for form, found in final.items()}
         for name, form, words in (("C3c", "nuP", "falls less than 1/depth"), ("C3d", "muP", "falls less than 1/depth at equal widths, too")):
             yield Claim(name, f"{form}: the largest stable rate {words} (at {low} layers over that at {high}, powers of 2)", measured=rates[form].sel(depth=low) - rates[form].sel(depth=high), at_most=np.log2(high / low), reason="the threshold, ours, is 1/depth itself")
@@ -227,8 +230,7 @@ class EdgeOfChaos(Study):
     def _solvable_claims(self, measured, theory):
         seen, said = measured["solvable"], theory["solvable"]
         lazy, middle, large = (c / 2 for c in RATES)
-        fine = [lazy, middle]
-        wrong = [np.abs(seen[name].sel(learning_rate=fine) - said[name].sel(learning_rate=fine)).max("time") / np.abs(said[name].sel(learning_rate=fine)).max("time")
+        wrong = [np.abs(seen[name].sel(learning_rate=[lazy, middle]) - said[name].sel(learning_rate=[lazy, middle])).max("time") / np.abs(said[name].sel(learning_rate=[lazy, middle])).max("time")
                  for name in ("train_loss", "gauss_newton_sharpness")]
         yield Claim("C7", "the solvable catapult is its recursion (loss and curvature, largest error over the largest value)", measured=max(float(w.max()) for w in wrong), at_most=1e-9, reason="exact at any width; rounding grows along a chaotic course")
         loss, sharp = seen.train_loss / seen.train_loss.isel(time=0), seen.gauss_newton_sharpness
@@ -248,16 +250,16 @@ class EdgeOfChaos(Study):
     def _cosines(self, measured):
         """Of two orthogonal inputs of length 1 at the last hidden layer, measured and by the maps, [weight variance, bias variance]."""
         weight, bias = np.array(WEIGHTS)[:, None], np.array(BIASES)
-        said = mean_field.propagated("tanh", weight + bias, bias / (weight + bias), LAYERS - 2, weight, bias)[1]
-        return measured["random"].preactivation_cosine.isel(time=0).sel(layer=LAYERS - 1), said
+        said = mean_field.propagated("tanh", weight + bias, bias / (weight + bias), self.layers - 2, weight, bias)[1]
+        return measured["random"].preactivation_cosine.isel(time=0).sel(layer=self.layers - 1), said
 
     def figures(self, measured, theory):
         yield Figure("change", f"Relative change of each hidden layer's pre-activations by one step at the rate {STEP_RATE:g}, one line for each depth: muP with equal widths, nuP with widths that grow as k².", lambda axes: self._draw_change(axes[0], measured), grid=(1, 2))
         yield Figure("stability", "Loss, rate times curvature (Gauss-Newton, in the parametrisation's own metric) and cosine of a step with the way come, for rates that are constant, "
                      "in units of one over the initial curvature (top), and that follow the curvature (bottom). Dashed: 2 and 4.", lambda axes: self._draw_stability(axes, measured), grid=(2, 3))
         yield Figure("rates", f"Loss after {self.steps} steps against the learning rate, one line for each depth. At missing points some run diverged or ended above its start.", lambda axes: self._draw_rates(axes[0], measured), grid=(1, 2))
-        yield Figure("phases", f"Random tanh networks. Left: cosine of two inputs after {LAYERS - 1} layers (measured, colour), and the line chi = 1 between order and chaos. Right: the same cosine by mean field and measured.", lambda axes: self._draw_phases(axes[0], measured), grid=(1, 2), size=(9.6, 3.1))
-        yield Figure("kernel", "Left: tangent kernel of two orthogonal inputs over that of equal ones, by the maps and measured (widths 512 at depth 9, 64 at others); dashed: a quarter. Right: relative scatter over networks of the kernel at one input.", lambda axes: self._draw_kernel(axes[0], measured), grid=(1, 2))
+        yield Figure("phases", f"Random tanh networks. Left: cosine of two inputs after {self.layers - 1} layers (measured, colour), and the line chi = 1 between order and chaos. Right: the same cosine by mean field and measured.", lambda axes: self._draw_phases(axes[0], measured), grid=(1, 2), size=(9.6, 3.1))
+        yield Figure("kernel", f"Left: tangent kernel of two orthogonal inputs over that of equal ones, by the maps and measured (widths {self.kernel_width} at depth {self.kernel_depth}, {EQUAL} at others); dashed: a quarter. Right: relative scatter over networks of the kernel at one input.", lambda axes: self._draw_kernel(axes[0], measured), grid=(1, 2))
         yield Figure("solvable", "The solvable catapult. Left: loss at constant rates. Middle: curvature. Right: curvature at rates that follow it, and the law (c/4)² a step.", lambda axes: self._draw_solvable(axes[0], measured, theory), grid=(1, 3))
 
     def _draw_change(self, axes, measured):
@@ -275,8 +277,7 @@ class EdgeOfChaos(Study):
         for row, name in zip(axes, ("constant", "scheduled"), strict=True):
             constants = self.constant if name == "constant" else self.scheduled
             for color, c in zip(COLORS, constants, strict=False):
-                # One network, as a mean over several would hide that losses rise.
-                seen = measured[name].sel(constant=c).isel(seed=[0])
+                seen = measured[name].sel(constant=c).isel(seed=[0])  # a mean over networks would hide that losses rise
                 given = {"color": color, "label": f"{c:g}/λ₀" if name == "constant" else f"{c:g}/λ", "linestyle": "-", "linewidth": 0.8, "markersize": 2}
                 for axis, what in zip(row, (seen.train_loss, self._pairs(seen), seen.global_update_cosine), strict=True):
                     dots(axis, what, **given)
@@ -311,7 +312,7 @@ class EdgeOfChaos(Study):
         for color, (at, bias) in zip(shades(len(BIASES)), enumerate(BIASES), strict=True):
             axes[1].plot(WEIGHTS, said[:, at], color=color, label=f"bias variance {bias:g}")
             dots(axes[1], seen.sel(bias_variance=bias), "gain", color=color)
-        label(axes[1], "weight variance", f"cosine after {LAYERS - 1} layers")
+        label(axes[1], "weight variance", f"cosine after {self.layers - 1} layers")
         key_of_overlay(axes[1], loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
     def _draw_kernel(self, axes, measured):
@@ -320,12 +321,11 @@ class EdgeOfChaos(Study):
             axes[0].plot(depths, [float(rectified.tangent_kernel(0.0, int(d), share)) / d for d in depths], color=color, label=name)
             kernel = measured[f"kernel, {name}"].tangent_kernel.isel(time=0, sample=0, other=1).expand_dims(depth=[self.kernel_depth])
             dots(axes[0], kernel / kernel.depth, "depth", color=color)
-        shallow = measured["scatter, equal widths"].tangent_kernel.isel(time=0, sample=0, other=1)
-        dots(axes[0], shallow / shallow.depth, "depth", color=COLORS[0])
+        dots(axes[0], (shallow := measured["scatter, equal widths"].tangent_kernel.isel(time=0, sample=0, other=1)) / shallow.depth, "depth", color=COLORS[0])
         axes[0].axhline(0.25, color="0.3", linestyle="--", linewidth=0.8)
         label(axes[0], "depth", "kernel over its diagonal", "two orthogonal inputs", xlog=True)
         key_of_overlay(axes[0], loc="lower right")
-        for color, (kind, words) in zip(COLORS, (("equal", f"widths {EQUAL}"), ("growing", f"widths {GROWING} k²")), strict=False):
+        for color, kind, words in zip(COLORS, ("equal", "growing"), (f"widths {EQUAL}", f"widths {GROWING} k²"), strict=False):
             kernel = measured[f"scatter, {kind} widths"].tangent_kernel.isel(time=0, sample=0, other=0)
             axes[1].plot(kernel.depth, kernel.std("seed", ddof=1) / kernel.depth, "o-", color=color, label=words)
         label(axes[1], "depth", "deviation over the mean", "kernel at one input")

@@ -61,7 +61,7 @@ class HessianNormInit(Study):
     )  # fmt: skip
     seeds: ClassVar = {"smoke": 2, "desk": 3, "paper": 8}
 
-    small_widths: tuple[int, ...] = at_least(1, default=(8, 8, 8), smoke=(4, 4, 4))
+    small_widths: tuple[int, ...] = at_least(1, default=(8, 8, 8), smoke=(4, 4))
     """Hidden widths of the networks whose Hessians are formed."""
     activations: tuple[str, ...] = setting(("tanh", "softplus", "gelu"), smoke=("tanh",))
     """Smooth activations that are tried beside ReLU."""
@@ -69,6 +69,8 @@ class HessianNormInit(Study):
     """Their scales."""
     tanh_widths: tuple[int, ...] = at_least(2, default=(16, 64, 256), smoke=(16,), paper=(16, 64, 256, 1024))
     """Widths of tanh networks on which the chain rule is tried."""
+    tanh_depth: int = at_least(2, default=4, smoke=2)
+    """Their weight layers."""
     tanh_samples: int = at_least(1, default=64, smoke=16, paper=512)
     """Their images."""
     widths: tuple[int, ...] = at_least(1, default=(256, 64, 256, 64), smoke=(128, 64))
@@ -77,7 +79,7 @@ class HessianNormInit(Study):
     """Share of hidden units that dropout keeps."""
     draws: int = at_least(2, default=300, smoke=20, paper=2000)
     """Random networks over which Hessians are averaged."""
-    depths: tuple[int, ...] = at_least(3, default=(4, 10), smoke=(4,), paper=(4, 10, 20))
+    depths: tuple[int, ...] = at_least(3, default=(10,), smoke=(4,), paper=(4, 10, 20))
     """Weight layers of networks of equal widths."""
     level_scales: tuple[float, ...] = above(0.0, default=(0.8, 1.0, 1.25))
     """Their scales."""
@@ -91,18 +93,18 @@ class HessianNormInit(Study):
     """Their scales."""
     deep_rates: tuple[float, ...] = above(0.0, default=(0.03, 0.1, 0.3), smoke=(0.1, 0.3), paper=(0.01, 0.03, 0.1, 0.3, 1.0))
     """Learning rates of which the best counts; at desk size 1 was best for none of the scales and is left out."""
-    deep_steps: int = at_least(10, default=300, smoke=20)
+    deep_steps: int = at_least(10, default=200, smoke=20, paper=300)
     """Full-batch steps."""
-    shallow_scales: tuple[float, ...] = above(0.0, default=(0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0), smoke=(0.7, 1.4))
+    shallow_scales: tuple[float, ...] = above(0.0, default=(0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0), smoke=(0.7, 0.85, 1.2, 1.4))
     """Scales of networks of four layers."""
-    shallow_rates: tuple[float, ...] = above(0.0, default=tuple(2.0**k for k in range(-5, 5)), smoke=(0.125, 1.0))
+    shallow_rates: tuple[float, ...] = above(0.0, default=tuple(2.0**k for k in range(-5, 3)), smoke=(0.0625, 0.125, 0.5, 1.0))
     """Learning rates tried on them."""
     shallow_steps: int = at_least(10, default=60, smoke=20)
     """Steps at each."""
 
     def experiments(self):
         small = Sweep(self._look(Digits(16, pooled=4), self._small(), [ChainRuleError()], "float64", Loss(exact_cross_entropy)), {"activation": ("relu", *self.activations), "model.scale": self.small_scales})
-        wide = Sweep(self._look(Digits(self.tanh_samples), MLP(16, 4, "tanh", gain=1.0), [LayerHessian((0, 1, 2), tolerance=1e-2)]), {"width": self.tanh_widths, "model.scale": (1.0,)})
+        wide = Sweep(self._look(Digits(self.tanh_samples), MLP(16, self.tanh_depth, "tanh", gain=1.0), [LayerHessian(tuple(range(self.tanh_depth - 1)), tolerance=1e-2)]), {"width": self.tanh_widths, "model.scale": (1.0,)})
         laws = Sweep(self._random(VarianceLawMLP(self.widths)), {"balance": tuple(BALANCES.values())})
         level = Sweep(self._random(MLP(64, 4, gain=2.0)), {"depth": self.depths, "model.scale": self.level_scales})
         return {
@@ -122,7 +124,7 @@ class HessianNormInit(Study):
     def measure(self, name, what, seeds, key, progress):
         counts = {"laws": self.draws, "dropout": self.draws, "compensated": self.draws, "level": self.draws // 2, "small": 4}
         counts |= dict.fromkeys(("wide", "deep", "controlled"), 2 * seeds)
-        return simulate(what, seeds=counts.get(name, seeds), key=key, progress=progress)
+        return simulate(what, seeds=counts.get(name, seeds), key=key, memory=3e8, progress=progress)
 
     def _small(self) -> VarianceLawMLP:
         return VarianceLawMLP(self.small_widths, "relu", bias=False)

@@ -66,15 +66,17 @@ class HessianSingularity(Study):
     """Samples of two clusters where the weights are to be many times the samples times outputs."""
     few_widths: tuple[int, ...] = at_least(1, default=(1, 4, 16, 40), smoke=(8,))
     """Hidden units there."""
-    digits: int = at_least(200, default=1000, smoke=300)
+    digits: int = at_least(200, default=1000, smoke=200)
     """Digit images, pooled to 4 x 4."""
     digits_loss: float = above(0.0, default=0.35)
     """Cross-entropy on them at which the spectrum is read."""
     digits_steps: int = at_least(200, default=1000, smoke=400)
     """Steps there, of size 0.5."""
+    digits_looks: int = at_least(2, default=11, smoke=2)
+    """How often the spectrum is looked at on the way there."""
     critical_samples: int = at_least(20, default=60)
     """Samples of three clusters on which a ReLU network of 4 units is brought to a critical point."""
-    critical_steps: int = at_least(5000, default=100_000, smoke=5000)
+    critical_steps: int = at_least(200, default=100_000, smoke=500)
     """Steps with momentum 0.95 that bring it there."""
     critical_seeds: int = at_least(4, default=16, smoke=4)
     """How many of them are tried."""
@@ -110,7 +112,7 @@ class HessianSingularity(Study):
         return Experiment(task, MLP(width, 2, "tanh"), rule, [PLAIN, Losses()], At(looks or (self.steps,)), precision="float64")
 
     def _digits(self) -> Experiment:
-        looks = tuple(int(t) for t in np.linspace(0, self.digits_steps, 11))
+        looks = tuple(int(t) for t in np.linspace(0, self.digits_steps, self.digits_looks))
         rule = Descent(SGD(0.5), steps=self.digits_steps, loss=Loss("cross_entropy"))
         task = Digits(self.digits, pooled=2, standardise=False)
         return Experiment(task, MLP(16, 2, "tanh"), rule, [PLAIN, Losses()], At(looks), precision="float64")

@@ -76,7 +76,7 @@ class HessianSpectrum(Study):
     """Training images of the path experiment."""
     large_batch: int = at_least(50, default=600, smoke=300)
     """Images in its large batches; small ones have 16."""
-    path_steps: int = at_least(100, default=2000, smoke=200, paper=10_000)
+    path_steps: int = at_least(10, default=2000, smoke=10, paper=10_000)
     """Steps of each of its stages."""
 
     def experiments(self):

@@ -67,17 +67,17 @@ class ModeConnectivity(Study):
     )  # fmt: skip
     seeds: ClassVar = {"smoke": 2, "desk": 3, "paper": 8}
 
-    widths: tuple[int, ...] = at_least(4, default=(16, 64, 256, 1024), smoke=(16, 64), paper=(16, 64, 256, 1024, 4096))
+    widths: tuple[int, ...] = at_least(4, default=(16, 64, 256, 1024), smoke=(16,), paper=(16, 64, 256, 1024, 4096))
     """Hidden units of networks with one hidden layer."""
     deep_widths: tuple[int, ...] = at_least(4, default=(16, 48, 128), smoke=(16,), paper=(16, 64, 256, 1024))
     """Units of each layer, with two hidden layers."""
-    left: tuple[int, ...] = at_least(2, default=(8, 16, 32, 64, 128), smoke=(4, 8))
+    left: tuple[int, ...] = at_least(2, default=(8, 16, 32, 64, 128), smoke=(2, 4))
     """Numbers of units left, besides a half."""
-    draws: int = at_least(2, default=4, paper=16)
+    draws: int = at_least(2, default=4, smoke=2, paper=16)
     """Random sets of units for each number."""
     learning_rate: float = above(0.0, default=0.05)
     """Step size, which the width multiplies."""
-    steps: int = at_least(10, default=3000, smoke=150, paper=30_000)
+    steps: int = at_least(10, default=3000, smoke=10, paper=30_000)
     """Steps."""
     batch: int = at_least(1, default=32)
     """Samples a step: images with replacement, or fresh ones of the teacher."""
@@ -91,7 +91,7 @@ class ModeConnectivity(Study):
     """Steps that train the bend of a path between two networks of the second width."""
 
     def experiments(self):
-        narrow, deep = MLP(self.widths[1], 2, "relu", "mup", bias=False, gain=1.0), AveragingLayers(self.deep_widths[0])
+        narrow, deep = MLP(self._second, 2, "relu", "mup", bias=False, gain=1.0), AveragingLayers(self.deep_widths[0])
         smooth = MLP(self.widths[0], 2, "tanh", "mup", bias=False, gain=1.0)
         alike, deeper = self._wide
         return {
@@ -106,6 +106,11 @@ class ModeConnectivity(Study):
     def _digits(self, model: Model, *ways) -> Experiment:
         rule = Descent(SGD(self.learning_rate), self.steps, Loss("logistic"), MiniBatch(self.batch, replace=True))
         return self._pairs(Digits(self.images, "parity"), model, rule, ways)
+
+    @property
+    def _second(self) -> int:
+        """The second width, where there are two."""
+        return self.widths[:2][-1]
 
     @property
     def _wide(self) -> tuple[int, int]:
@@ -153,7 +158,7 @@ class ModeConnectivity(Study):
 
         yield from self._path_claims(digits, teacher, deep)
         bent = measured["bent"].isel(time=-1)
-        yield Claim("A1", f"digits, {self.widths[1]} units: one trained bend lowers the straight line's barrier (mean barrier over it)",
+        yield Claim("A1", f"digits, {self._second} units: one trained bend lowers the straight line's barrier (mean barrier over it)",
                     measured=bent.bent_path_barrier.mean() / bent.straight_path_barrier.mean(), at_most=0.5, reason="an addition (Garipov et al. 2018); set before the first run")
 
         low, high = self.dimensions
@@ -240,7 +245,7 @@ class ModeConnectivity(Study):
                      lambda axes: self._draw_paths(axes[0], seen, three), grid=(1, 3))
         yield Figure("barriers", "How far the loss rises between two solutions on the path and on the straight line, and without half of the units, against the width (means over pairs, with a standard error). Grey: one over the width.",
                      lambda axes: self._draw_barriers(axes[0], seen, three), grid=(1, 3))
-        yield Figure("bent", f"Left: digits, {self.widths[1]} units: one trained bend, the straight line and the path through halves (mean over pairs), positions as a share of the path. "
+        yield Figure("bent", f"Left: digits, {self._second} units: one trained bend, the straight line and the path through halves (mean over pairs), positions as a share of the path. "
                      f"Right: the change of the loss for a teacher in few and in many dimensions, with {self._wide[0]} units in one hidden layer (filled) and {self._wide[1]} in each of two (open).", lambda axes: self._draw_others(axes[0], seen, dimensions), grid=(1, 2))
 
     def _draw_dropout(self, axes, seen, three):
@@ -293,11 +298,11 @@ class ModeConnectivity(Study):
             axis.legend(loc="lower left", fontsize=7)
 
     def _draw_others(self, axes, seen, dimensions):
-        bent, path = seen["bent"], seen["digits"].sel(width=self.widths[1])
+        bent, path = seen["bent"], seen["digits"].sel(width=self._second)
         for color, along, words in ((COLORS[1], bent.straight_path_loss, "straight"), (COLORS[0], path.dropout_path_loss, "through halves"), (COLORS[4], bent.bent_path_loss, "one trained bend")):
             mean = along.mean("seed")
             axes[0].plot(np.linspace(0, 1, mean.size), mean, color=color, label=words)
-        label(axes[0], "share of the path", "loss", f"digits, {self.widths[1]} units", ylog=True)
+        label(axes[0], "share of the path", "loss", f"digits, {self._second} units", ylog=True)
         axes[0].margins(y=0.25)
         axes[0].legend(loc="upper center", ncols=2)
         for found, filled, shift in ((dimensions[0], True, 0.97), (dimensions[1], False, 1.03)):

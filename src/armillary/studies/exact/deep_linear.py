@@ -50,9 +50,9 @@ class DeepLinearStudy(Study):
     """Flow time of the two-layer network."""
     chain_depths: tuple[int, ...] = at_least(2, default=(2, 10, 50), smoke=(2, 10), paper=(2, 3, 5, 10, 50, 200))
     """Depths (weight layers) of the single-mode networks."""
-    depths: tuple[int, ...] = at_least(2, default=(4, 16, 64), smoke=(2, 4, 8), paper=(2, 4, 8, 16, 32, 64, 100))
+    depths: tuple[int, ...] = at_least(2, default=(4, 16, 64), smoke=(2, 4), paper=(2, 4, 8, 16, 32, 64, 100))
     """Depths at which orthogonal and pretrained networks learn digits."""
-    gaussian_depths: tuple[int, ...] = at_least(2, default=(4, 16), smoke=(2, 8), paper=(2, 4, 8, 16, 32, 64, 100))
+    gaussian_depths: tuple[int, ...] = at_least(2, default=(4, 16), smoke=(2, 4), paper=(2, 4, 8, 16, 32, 64, 100))
     """Depths at which Gaussian ones do (they need many more steps)."""
     components: int = at_least(10, default=40, smoke=12)
     """Whitened principal components of the digits, and the width of the networks on them."""
@@ -66,9 +66,9 @@ class DeepLinearStudy(Study):
     """Gap to the best linear map at which a network counts as trained."""
     bottleneck: int = at_least(2, default=10)
     """Hidden width where pretraining is tested on inputs that are not white."""
-    jacobian_width: int = at_least(2, default=200, smoke=20, paper=1000)
+    jacobian_width: int = at_least(2, default=200, smoke=8, paper=1000)
     """Width of the deep tanh network."""
-    jacobian_depth: int = at_least(2, default=50, smoke=10, paper=100)
+    jacobian_depth: int = at_least(2, default=50, smoke=4, paper=100)
     """Hidden layers of the deep tanh network."""
     gains: tuple[float, ...] = above(0.0, default=(0.9, 1.0, 1.05, 1.1, 1.3))
     """Weight gains of the deep tanh network."""

@@ -92,17 +92,17 @@ class LeakyReluRank(Study):
     )  # fmt: skip
     seeds: ClassVar = {"smoke": 2, "desk": 4, "paper": 8}
 
-    dimension: int = at_least(50, default=1500, smoke=600, paper=20_000)
+    dimension: int = at_least(50, default=1500, smoke=100, paper=20_000)
     """Number of inputs."""
-    samples: int = at_least(4, default=30, smoke=20, paper=60)
+    samples: int = at_least(4, default=30, smoke=8, paper=60)
     """Training samples, with random labels."""
-    fewer: int = at_least(4, default=8, smoke=4, paper=20)
+    fewer: int = at_least(4, default=8, paper=20)
     """Training samples where they are nearer to orthogonal."""
     width: int = at_least(2, default=50, paper=200)
     """Hidden units."""
     slope: float = between(0.0, 1.0, default=0.1)
     """Slope below 0."""
-    slopes: tuple[float, ...] = between(0.0, 1.0, default=(0.1, 0.3, 0.5))
+    slopes: tuple[float, ...] = between(0.0, 1.0, default=(0.1, 0.3, 0.5), smoke=(0.1,))
     """Slopes of the late runs, the first being that of the others."""
     scales: tuple[float, ...] = above(0.0, default=(1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1))
     """Standard deviations of the initial weights, from small to large."""
@@ -116,7 +116,7 @@ class LeakyReluRank(Study):
     """Steps of the late runs."""
     smoothing: float = above(0.0, default=1.0)
     """Width of the smoothed activation's bend."""
-    features: int = at_least(50, default=1500, smoke=300, paper=4000)
+    features: int = at_least(50, default=1500, smoke=100, paper=4000)
     """Random features of the lifted digits."""
     frequencies: tuple[float, ...] = above(0.0, default=(0.5, 1.0, 2.0, 4.0), smoke=(1.0, 4.0))
     """Their frequencies: the higher, the nearer to orthogonal."""

@@ -52,21 +52,21 @@ class LinearInitialisationBias(Study):
     """Number of inputs."""
     samples: int = at_least(1, default=5, paper=50)
     """Number of samples, fewer than inputs."""
-    widths: tuple[int, ...] = at_least(4, default=(25, 100, 400, 1600), smoke=(25, 100), paper=(1000, 2000, 5000, 10_000))
+    widths: tuple[int, ...] = at_least(4, default=(25, 100, 400, 1600), smoke=(100,), paper=(1000, 2000, 5000, 10_000))
     """Hidden widths of the random networks."""
-    exponents: tuple[float, ...] = between(0.25, 0.5, default=(0.25, 0.375, 0.5))
+    exponents: tuple[float, ...] = between(0.25, 0.5, default=(0.25, 0.375, 0.5), smoke=(0.25, 0.35, 0.45, 0.5))
     """Exponents a of initial weights N(0, width^(-2a)); the last is the claim's."""
-    until: float = above(0.0, default=20.0)
+    until: float = above(0.0, default=20.0, smoke=8.0)
     """Flow time."""
-    scales: tuple[float, ...] = above(0.0, default=(0.1, 0.5, 1.0))
+    scales: tuple[float, ...] = above(0.0, default=(0.1, 0.5, 1.0), smoke=(0.1, 1.0))
     """Standard deviations of initial weights at a fixed width."""
-    width: int = at_least(8, default=50, paper=500)
+    width: int = at_least(8, default=50, smoke=100, paper=500)
     """That width."""
     narrow: int = at_least(4, default=30, paper=300)
     """Width of the network whose frozen weights are orthogonal to the others."""
     imbalances: tuple[float, ...] = between(0.0, 1.0, default=(0.0, 0.01, 0.03, 0.1, 0.3, 1.0))
     """Imbalances, over their largest at weights of that size, of a start against its target; the first is 0."""
-    tolerance: float = above(0.0, default=1e-10)
+    tolerance: float = above(0.0, default=1e-10, smoke=1e-7)
     """Relative tolerance of the solver."""
 
     def experiments(self):

@@ -45,21 +45,21 @@ class OrthogonalInitialisation(Study):
     """Number of inputs, and of orthonormal samples."""
     outputs: int = at_least(1, default=5)
     """Number of outputs."""
-    widths: tuple[int, ...] = at_least(10, default=(16, 32, 64, 128), smoke=(16, 32), paper=(16, 32, 64, 128, 256, 512))
+    widths: tuple[int, ...] = at_least(10, default=(16, 32, 64, 128), smoke=(32,), paper=(16, 32, 64, 128, 256, 512))
     """Hidden widths."""
-    depths: tuple[int, ...] = at_least(2, default=(4, 16, 64), smoke=(4, 12), paper=(4, 8, 16, 32, 64, 128, 256))
+    depths: tuple[int, ...] = at_least(2, default=(4, 16, 64), smoke=(4, 8), paper=(4, 8, 16, 32, 64, 128, 256))
     """Depths in weight layers."""
     steps: int = at_least(20, default=120, smoke=60)
     """Steps of gradient descent, at the largest learning rate of the theorem."""
     narrow: int = at_least(10, default=16, smoke=10)
     """Width of the Gaussian networks whose slowing down is followed."""
-    slow_depths: tuple[int, ...] = at_least(2, default=(8, 16, 32), smoke=(6, 14), paper=(8, 16, 24, 32, 40, 48))
+    slow_depths: tuple[int, ...] = at_least(2, default=(8, 16, 32), smoke=(4, 8), paper=(8, 16, 24, 32, 40, 48))
     """Their depths."""
     slow_steps: int = at_least(20, default=1000, smoke=100, paper=20_000)
     """Their steps."""
     gap: float = above(0.0, default=0.1)
     """Relative loss at which they count as trained."""
-    flat_depth: int = at_least(2, default=256, smoke=32)
+    flat_depth: int = at_least(2, default=256, smoke=8)
     """Depth, the square of the width, at which they do not train at all."""
     draws: int = at_least(2, default=128, smoke=16)
     """Draws of an untrained network of the narrow width and the largest depth."""

@@ -54,7 +54,7 @@ class RobustMatrixRecovery(Study):
     """Share of grossly wrong measurements."""
     outlier_size: float = above(0.0, default=10.0)
     """Standard deviation of what is added to them."""
-    sizes: tuple[float, ...] = above(0.0, default=(1.0, 100.0, 10_000.0))
+    sizes: tuple[float, ...] = above(0.0, default=(1.0, 100.0, 10_000.0), smoke=(1.0, 10.0, 100.0, 10_000.0))
     """Other sizes of outliers, which should not matter."""
     learning_rate: float = above(0.0, default=0.2, smoke=0.4)
     """First learning rate, 2 η₀."""
@@ -64,17 +64,17 @@ class RobustMatrixRecovery(Study):
     """Steps on all measurements."""
     scales: tuple[float, ...] = above(0.0, default=(0.7, 0.1, 1e-2, 1e-4, 1e-6, 1e-9), smoke=(0.7, 0.1, 1e-2, 1e-3))
     """Initial scales α, from large to small."""
-    few: int = at_least(10, default=160, smoke=70, paper=600)
+    few: int = at_least(10, default=160, paper=600)
     """Measurements, fewer than the free numbers of a symmetric matrix of full rank."""
     many: int = at_least(10, default=300, smoke=160, paper=1500)
     """Measurements that are more than those."""
-    phase: tuple[int, ...] = at_least(10, default=(60, 80, 100, 120, 150), smoke=(40, 70))
+    phase: tuple[int, ...] = at_least(10, default=(60, 80, 100, 120, 150), smoke=(60,))
     """Numbers of measurements of the map of success."""
     widths: tuple[int, ...] = at_least(1, default=(2, 5, 20), smoke=(2, 5, 12), paper=(3, 12, 50))
     """Numbers of columns of the map of success; the last is the dimension, the first the rank."""
     noise: float = above(0.0, default=0.1)
     """Standard deviation of dense Gaussian noise, where there are no outliers."""
-    noisy: int = at_least(10, default=400, smoke=200, paper=2000)
+    noisy: int = at_least(10, default=400, smoke=160, paper=2000)
     """Measurements with dense noise."""
     noisy_scales: tuple[float, float] = above(0.0, default=(1e-6, 0.5), smoke=(1e-3, 0.5))
     """A small and a large start with dense noise."""

@@ -69,9 +69,12 @@ _ARCCOS = (-0.0012624911, 0.0066700901, -0.0170881256, 0.0308918810, -0.05017430
 
 
 def _cosine(q: Array, p: Array, c: Array) -> Pair:
-    """The geometric mean of two variances, and the correlation."""
+    """The geometric mean of two variances, and the correlation; within rounding of 1 it is 1, or equal inputs would be an
+    angle apart of the root of that."""
     size = jnp.sqrt(q) * jnp.sqrt(p)
-    return size, jnp.clip(c / size, -1, 1)
+    rho = c / size
+    edge = 1 - 4 * jnp.finfo(rho.dtype).eps
+    return size, jnp.where(rho > edge, 1, jnp.where(rho < -edge, -1, rho))
 
 
 def _rectified(a: float, b: float) -> Dual:

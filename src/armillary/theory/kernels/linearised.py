@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
+import jax
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, PyTree
+from jaxtyping import Float, PRNGKeyArray, PyTree
 
 from armillary.errors import InvalidValue
+from armillary.experiment import Experiment
+from armillary.rules import SGD, Descent, FullBatch, GradientFlow
 from armillary.tangents.empirical import empirical_kernel
+from armillary.tasks.data import Samples
 from armillary.theory.kernels.training import SINGULAR, Rule, largest_stable_rate, relaxation
 from armillary.trajectory import numbered
 
@@ -85,7 +90,6 @@ def linearised_training(
     the kernel of all pairs of outputs is taken: its side is samples times outputs. Raises `InvalidValue` for shapes that do
     not fit, and as `lazy_outputs` and `empirical_kernel`. Source: Lee et al. (2019)
 
-    >>> import jax, equinox as eqx
     >>> network = eqx.nn.Linear(2, 1, key=jax.random.key(0))  # is linear in its weights, so that it says all
     >>> said = linearised_training(network, np.eye(2), np.ones((2, 1)), np.eye(2), [np.inf])
     >>> bool(np.allclose(said.test_outputs, 1.0))
@@ -93,7 +97,9 @@ def linearised_training(
     """
     x, tests, y = np.asarray(inputs), np.asarray(test_inputs), np.asarray(targets, float)
     if not len(x) or y.ndim != 2 or len(y) != len(x):
-        raise InvalidValue(f"there are {len(x)} inputs and targets of shape {y.shape}; give one row of targets for each")
+        raise InvalidValue(
+            f"there are {len(x)} inputs and targets of shape {y.shape}; give one row of targets for each"
+        )
     gram = empirical_kernel(network, x, outputs="full", own_metric=own_metric)
     cross = empirical_kernel(network, tests, x, outputs="full", own_metric=own_metric)
     size, count = gram.shape[0] * gram.shape[1], gram.shape[1]
@@ -113,9 +119,59 @@ def linearised_training(
 
 def _outputs(network: PyTree, inputs: np.ndarray) -> np.ndarray:
     """The network's outputs, in the precision of its weights."""
-    import equinox as eqx
-    import jax
-
     dtype = np.result_type(*[leaf.dtype for leaf in jax.tree.leaves(network) if eqx.is_inexact_array(leaf)])
     with jax.enable_x64(dtype == np.float64):
         return np.asarray(jax.vmap(network)(inputs.astype(dtype)), float)
+
+
+def lazy_course(experiment: Experiment, key: PRNGKeyArray | None = None) -> xr.Dataset:
+    """The losses of an experiment's network if it stayed lazy, beside those that it will have, on the experiment's own clock.
+
+    Full-batch descent (with or without momentum) or gradient flow on the squared error. `key` draws data and network (None:
+    key 0, which is as good as any where a numbered problem and a fixed network leave nothing to draw).
+
+    Returns `train_loss` and `test_loss` [time], and `end_train_loss` and `end_test_loss`, scalars: those of kernel regression,
+    which the course would end at, however late. Raises `InvalidValue` for other rules and for data that are no samples, and as
+    `linearised_training`.
+
+    >>> import armillary as arm
+    >>> from armillary.tasks.single_index import QuadraticSingleIndex
+    >>> task = QuadraticSingleIndex(4, samples=8, test_samples=5, problem=0)
+    >>> model = arm.models.MLP(8, parametrisation="ntk")
+    >>> lazy_course(arm.Experiment(task, model, arm.rules.Descent(steps=10), observe=arm.At((0, 10)))).train_loss.dims
+    ('time',)
+    """
+    rule = experiment.rule
+    steps = isinstance(rule, Descent)
+    plain = (
+        steps and isinstance(rule.optimiser, SGD) and not rule.optimiser.weight_decay and not rule.optimiser.schedule
+    )
+    known = (plain and isinstance(rule.feed, FullBatch)) or isinstance(rule, GradientFlow)
+    if not known or rule.loss.kind != "squared_error" or rule.loss.reduction == "log_mean":
+        raise InvalidValue(
+            "the lazy course is known for full-batch SGD at a constant rate, and gradient flow, on the squared error; "
+            f"this is {type(rule).__name__} by {type(getattr(rule, 'optimiser', rule)).__name__} on {rule.loss.kind}"
+        )
+    with jax.enable_x64(experiment.precision == "float64"):
+        process = experiment.draw(jax.random.key(0) if key is None else key)
+        data, network = process.data, process.initial
+    if not isinstance(data.train, Samples) or not isinstance(data.test, Samples):
+        raise InvalidValue(
+            "the lazy course needs training and test samples; this task has a population (set test_samples)"
+        )
+    samples = (data.train.inputs, data.train.targets, data.test.inputs)
+    per_sample = rule.loss.reduction == "mean"
+    momentum = float(rule.optimiser.momentum or 0.0) if steps else 0.0
+    how: dict[str, Any] = {"rule": ("momentum" if momentum else "descent") if steps else "flow", "momentum": momentum}
+    how["learning_rate"] = float(rule.optimiser.learning_rate) if steps else 1.0
+    course = linearised_training(network, *samples, experiment.times, per_sample=per_sample, **how)
+    end = linearised_training(network, *samples, [np.inf], per_sample=per_sample)
+    found = {}
+    for name, part in (("train", data.train), ("test", data.test)):
+        for prefix, said in (("", course), ("end_", end)):
+            wrong = said[f"{name}_outputs"].values - np.asarray(part.targets, float)
+            share = wrong.shape[1] if per_sample else 1
+            loss = (wrong**2).sum(axis=(1, 2)) / (2 * share)
+            labels = {"units": "1", "long_name": f"lazy {'training' if name == 'train' else 'test'} loss"}
+            found[f"{prefix}{name}_loss"] = ((), loss[0], labels) if prefix else ("time", loss, labels)
+    return xr.Dataset(found, coords={"time": experiment.times})

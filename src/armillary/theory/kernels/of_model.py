@@ -33,7 +33,7 @@ def kernel(model: Any, inputs: int | None = None) -> Kernel:
 
     >>> from armillary.models import MLP
     >>> kernel(MLP(depth=2, parametrisation="ntk", bias=False)).ntk(np.eye(2)).round(4).tolist()
-    [[1.0, 0.1592], [0.1592, 1.0]]
+    [[0.75, 0.1592], [0.1592, 0.75]]
     """
     if isinstance(model, Kernel):
         return model
