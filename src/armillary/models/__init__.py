@@ -29,6 +29,9 @@ from armillary.models.factorised import rebalanced as rebalanced
 from armillary.models.features import FeatureNetwork as FeatureNetwork
 from armillary.models.features import FeaturesKernel as FeaturesKernel
 from armillary.models.features import RandomFeatures as RandomFeatures
+from armillary.models.frozen import Frozen as Frozen
+from armillary.models.frozen import frozen as frozen
+from armillary.models.frozen import thawed as thawed
 from armillary.models.initialisation import Decoupled as Decoupled
 from armillary.models.initialisation import Gaussian as Gaussian
 from armillary.models.initialisation import GreedyAutoencoder as GreedyAutoencoder
@@ -43,6 +46,8 @@ from armillary.models.local_stability import Rescale as Rescale
 from armillary.models.local_stability import Stabilised as Stabilised
 from armillary.models.local_stability import spectral_radius as spectral_radius
 from armillary.models.local_stability import step_radii as step_radii
+from armillary.models.mean_readout import MeanReadout as MeanReadout
+from armillary.models.mean_readout import MeanReadoutNetwork as MeanReadoutNetwork
 from armillary.models.mlp import MLP as MLP
 from armillary.models.mlp import MLPNetwork as MLPNetwork
 from armillary.models.model import Dense as Dense
@@ -63,6 +68,8 @@ from armillary.models.recurrent import GatedCell as GatedCell
 from armillary.models.recurrent import OneStep as OneStep
 from armillary.models.recurrent import Recurrent as Recurrent
 from armillary.models.recurrent import RecurrentNetwork as RecurrentNetwork
+from armillary.models.scaled_output import ScaledNetwork as ScaledNetwork
+from armillary.models.scaled_output import ScaledOutput as ScaledOutput
 from armillary.models.state_space import EqualEntries as EqualEntries
 from armillary.models.state_space import Poles as Poles
 from armillary.models.state_space import StateSpace as StateSpace
@@ -112,6 +119,7 @@ __all__ = [
     "FeaturesKernel",
     "FiniteWidth",
     "FiniteWidthKernel",
+    "Frozen",
     "GatedCell",
     "Gaussian",
     "GreedyAutoencoder",
@@ -119,6 +127,8 @@ __all__ = [
     "LinearChain",
     "LinearKernel",
     "MLPNetwork",
+    "MeanReadout",
+    "MeanReadoutNetwork",
     "Model",
     "NormalisedChain",
     "NormalisedLinear",
@@ -137,6 +147,8 @@ __all__ = [
     "Recurrent",
     "RecurrentNetwork",
     "Rescale",
+    "ScaledNetwork",
+    "ScaledOutput",
     "Scales",
     "Stabilised",
     "StateSpace",
@@ -155,6 +167,7 @@ __all__ = [
     "dense_layers",
     "dropped",
     "end_to_end",
+    "frozen",
     "haar_orthogonal",
     "hidden_widths",
     "learning_rate_scales",
@@ -165,6 +178,7 @@ __all__ = [
     "scales",
     "spectral_radius",
     "step_radii",
+    "thawed",
     "weight_variance",
     "with_curvature",
     "with_layers",

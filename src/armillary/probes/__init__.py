@@ -16,6 +16,8 @@ from armillary.probes.diagonal import KernelDistance as KernelDistance
 from armillary.probes.diagonal import SolutionNorms as SolutionNorms
 from armillary.probes.dropout import DropoutStability as DropoutStability
 from armillary.probes.eigenvectors import EigenvectorLoss as EigenvectorLoss
+from armillary.probes.error_parts import ErrorParts as ErrorParts
+from armillary.probes.error_parts import WeightMoments as WeightMoments
 from armillary.probes.hessian_noise import BatchCurvature as BatchCurvature
 from armillary.probes.hessian_noise import BatchDensity as BatchDensity
 from armillary.probes.hessian_noise import EigenvectorOverlap as EigenvectorOverlap
@@ -102,6 +104,7 @@ __all__ = [
     "EigenvectorOverlap",
     "EmpiricalTangentKernel",
     "EnsembleErrors",
+    "ErrorParts",
     "ExcessLoss",
     "ExcessRisk",
     "ExtremeEigenvalues",
@@ -160,6 +163,7 @@ __all__ = [
     "TeacherLoss",
     "Traces",
     "UpdateCosine",
+    "WeightMoments",
     "WeightNorm",
     "probe",
 ]  # fmt: skip

@@ -39,6 +39,8 @@ from armillary.tasks.sequences import DigitSequences as DigitSequences
 from armillary.tasks.sequences import FilteredNoise as FilteredNoise
 from armillary.tasks.shuffled import ShuffledLabels as ShuffledLabels
 from armillary.tasks.shuffled import ShuffledPixels as ShuffledPixels
+from armillary.tasks.single_index import QuadraticSingleIndex as QuadraticSingleIndex
+from armillary.tasks.single_index import SingleIndexPopulation as SingleIndexPopulation
 from armillary.tasks.sparse import SparseRegression as SparseRegression
 from armillary.tasks.spiked import NoisyQuadratic as NoisyQuadratic
 from armillary.tasks.spiked import QuadraticForm as QuadraticForm
@@ -74,12 +76,14 @@ __all__ = [
     "Population",
     "QuadraticForm",
     "QuadraticPopulation",
+    "QuadraticSingleIndex",
     "QuadraticTeacher",
     "RandomLift",
     "Samples",
     "ShuffledLabels",
     "ShuffledPixels",
     "SignalTeacher",
+    "SingleIndexPopulation",
     "SparseRegression",
     "Task",
     "WideCovariateNoise",

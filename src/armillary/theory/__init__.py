@@ -98,6 +98,9 @@ from armillary.theory.mean_field import fixed_length as fixed_length
 from armillary.theory.mean_field import length_map as length_map
 from armillary.theory.mean_field import length_slope as length_slope
 from armillary.theory.mean_field import propagated as propagated
+from armillary.theory.mean_readout import MeanReadoutDescent as MeanReadoutDescent
+from armillary.theory.mean_readout import moment_descent as moment_descent
+from armillary.theory.mean_readout import start_alignment as start_alignment
 from armillary.theory.oscillation import critical_learning_rate as critical_learning_rate
 from armillary.theory.oscillation import final_weak_share as final_weak_share
 from armillary.theory.oscillation import oscillating_growth as oscillating_growth
@@ -198,6 +201,7 @@ __all__ = [
     "LeadingMode",
     "MarchenkoPastur",
     "MarginDirection",
+    "MeanReadoutDescent",
     "NoisyCovariateRegression",
     "NoisyDescent",
     "OneStepCollapse",
@@ -306,6 +310,7 @@ __all__ = [
     "mirror_flow",
     "mode_sigmoid",
     "mode_time",
+    "moment_descent",
     "needed_width",
     "opposed_mode",
     "orthonormal_flow",
@@ -338,6 +343,7 @@ __all__ = [
     "spiked_covariance",
     "spiked_spectrum",
     "spiked_wigner",
+    "start_alignment",
     "state_path_count",
     "stationary_risk",
     "statistical_error",

@@ -5,14 +5,18 @@ and second moment alone, and so does what descent makes of these: exactly, step 
 is a mean of 0 and a second moment of 1 at the start. All of it is derived here.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from armillary.compiled import FASTEST, Compiled
 from armillary.errors import InvalidValue, require_between
 from armillary.experiment import Experiment
 from armillary.models.mean_readout import MeanReadout
@@ -108,6 +112,16 @@ def tangent_kernel(
     return tilted * (x @ y.T)
 
 
+def start_alignment(curvature: float, inputs: Float[np.ndarray, "sample input"], targets: Any) -> float:
+    """The centred alignment of the tangent kernel at the start with targets [sample, 1]: `KernelTargetAlignment`'s, at infinite
+    width. Derived here.
+    """
+    centre = np.eye(len(inputs)) - 1 / len(inputs)
+    kernel = centre @ tangent_kernel(curvature, inputs, inputs) @ centre
+    y = centre @ np.asarray(targets, float).ravel()
+    return float(y @ kernel @ y / (np.linalg.norm(kernel) * (y @ y)))
+
+
 def largest_rates(dimension: int, samples: float, scale: float, curvature: float) -> tuple[float, float]:
     """Rates (`SGD`'s) above which the linear part, and the learned quadratic part of a misaligned target, diverge.
 
@@ -121,6 +135,35 @@ def largest_rates(dimension: int, samples: float, scale: float, curvature: float
     """
     require_between("curvature", curvature, 0.0, open_low=True)
     return 2 * dimension / (1 + (dimension / samples) ** 0.5) ** 2, 2 * scale * dimension / (3 * curvature)
+
+
+class Problem(NamedTuple):
+    """A draw of a task in NumPy: training and test samples (None where it is the population), and the target."""
+
+    inputs: Any
+    targets: Any
+    test_inputs: Any
+    test_targets: Any
+    target: Target
+
+
+@functools.partial(Compiled, options=FASTEST)
+def _drawn(task: QuadraticSingleIndex, key: Any) -> tuple[Any, Any]:
+    data = task.draw(key)
+    return data, data.teacher.form
+
+
+def drawn_problem(task: QuadraticSingleIndex, precision: str = "float64") -> Problem:
+    """What all seeds of a numbered problem are given, as a run in that precision draws it."""
+    with jax.enable_x64(precision == "float64"):
+        numbers = jax.tree.map(jnp.asarray, eqx.filter(task, eqx.is_inexact_array_like))  # one program for all problems
+        data, form = _drawn(eqx.combine(numbers, task), jax.random.key(0))
+    samples = []
+    for part in (data.train, data.test):
+        known = isinstance(part, Samples)
+        samples += [np.asarray(part.inputs, float), np.asarray(part.targets, float)] if known else [None, None]
+    target = Target(np.asarray(form.linear, float), np.asarray(form.quadratic, float))
+    return Problem(samples[0], samples[1], samples[2], samples[3], target)
 
 
 @theory
@@ -149,21 +192,19 @@ class MeanReadoutDescent(Theory):
         yield Check(plain, "plain gradient descent", what)
         yield squared_error(experiment)
         said = rule.loss.reduction
-        yield Check(said == "mean" or task.samples is None, "the mean over samples", f"the loss is the {said} over them")
+        yield Check(
+            said == "mean" or task.samples is None, "the mean over samples", f"the loss is the {said} over them"
+        )
         yield kind("full batches", rule.feed, FullBatch)
         yield limit("a course that can be followed", "the number of steps", float(rule.steps), LONGEST)
 
     def predict(self, experiment: Experiment) -> Trajectory:
         task, model = experiment.task, experiment.model
-        with jax.enable_x64(experiment.precision == "float64"):  # as the run draws them
-            data = task.draw(jax.random.key(0))  # its numbered problem, or any: the population's course is the same
-        form = data.teacher.form
-        target = Target(np.asarray(form.linear, float), np.asarray(form.quadratic, float))
-        inputs = data.train.inputs if isinstance(data.train, Samples) else None
+        problem = drawn_problem(task, experiment.precision)  # the population's course is that of any direction
+        rate = float(experiment.rule.optimiser.learning_rate)
         course = moment_descent(
-            experiment.times, float(experiment.rule.optimiser.learning_rate), float(model.scale), float(model.curvature),
-            target, inputs,
-        )  # fmt: skip
+            experiment.times, rate, float(model.scale), float(model.curvature), problem.target, problem.inputs
+        )
         total = course.parts.sum(axis=1)
         values = {
             "train_loss": (("time",), course.train_error / 2, "training loss"),
@@ -174,7 +215,7 @@ class MeanReadoutDescent(Theory):
             "linear_error": (("time",), course.parts[:, 2], "error by linear power"),
             "weight_growth": (("time",), np.sqrt(np.trace(course.second, axis1=1, axis2=2) / task.dimension), "norm"),
         }
-        if isinstance(data.train, Samples):  # the direction, and with it all else, is the problem's own
+        if problem.inputs is not None:  # the direction, and with it all else, is the problem's own
             values["mean_weights"] = (("time", "input"), course.mean, "mean weights of the units")
             values["second_moment"] = (("time", "input", "other"), course.second, "second moment of the weights")
         said = {k: (dims, v, {"units": "1", "long_name": name}) for k, (dims, v, name) in values.items()}

@@ -15,6 +15,9 @@ from armillary.theory.kernels.layers import Layer as Layer
 from armillary.theory.kernels.layers import LayerNorm as LayerNorm
 from armillary.theory.kernels.layers import Serial as Serial
 from armillary.theory.kernels.layers import Sum as Sum
+from armillary.theory.kernels.linearised import lazy_course as lazy_course
+from armillary.theory.kernels.linearised import lazy_outputs as lazy_outputs
+from armillary.theory.kernels.linearised import linearised_training as linearised_training
 from armillary.theory.kernels.of_model import kernel as kernel
 from armillary.theory.kernels.of_model import layers_of_model as layers_of_model
 from armillary.theory.kernels.regression import kernel_modes as kernel_modes
@@ -30,6 +33,6 @@ from armillary.theory.kernels.training import trained_ensemble as trained_ensemb
 __all__ = [
     "CLOSED", "Activation", "AveragePool", "Convolution", "Dense", "Dual", "Flatten", "GlobalAveragePool", "Gram", "Kernel",
     "Layer", "LayerNorm", "Serial", "Sum", "dual", "kernel", "kernel_modes", "largest_stable_rate", "layers_of_model",
-    "learning_curve", "predicted_error", "relaxation", "ridge_regression", "series_error", "softmax_training",
+    "lazy_course", "lazy_outputs", "learning_curve", "linearised_training", "predicted_error", "relaxation", "ridge_regression", "series_error", "softmax_training",
     "trained_ensemble",
 ]  # fmt: skip

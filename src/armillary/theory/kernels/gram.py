@@ -21,8 +21,8 @@ Kind = Literal["both", "nngp", "ntk"]
 
 Inputs = Float[np.ndarray, "sample *position channel"]
 
-SIDE = 512
-"""Samples along a block at most: a block of vectors' covariances then stays in a core's cache."""
+BLOCK = 1 << 18
+"""Numbers of a block at most, where one pair has fewer: they then stay in a core's cache."""
 
 COPIES = 8
 """Arrays of a block's size that are alive at once, at most."""
@@ -153,12 +153,14 @@ class Kernel(eqx.Module):
 
     def _side(self, x: np.ndarray, y: np.ndarray, memory: float) -> int:
         """Samples along a block."""
-        pair = COPIES * x.dtype.itemsize * _entries(self.network, x)
-        return int(np.clip((memory / pair) ** 0.5, 1, min(SIDE, max(len(x), len(y)))))
+        entries = _entries(self.network, x)
+        most = min(BLOCK / entries, memory / (COPIES * x.dtype.itemsize * entries))
+        return int(np.clip(most**0.5, 1, max(len(x), len(y))))
 
     def _alone(self, network: Serial, x: np.ndarray, memory: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """What each normalising layer needs to know of each sample, and the two kernels of each with itself."""
-        size = int(np.clip(memory / (COPIES * x.dtype.itemsize * _entries(network, x)), 1, min(len(x), SIDE * SIDE)))
+        entries = _entries(network, x)
+        size = int(np.clip(min(BLOCK, memory / (COPIES * x.dtype.itemsize)) / entries, 1, len(x)))
         parts = [_single(network, x[_rows(len(x), i, size)]) for i in range(0, len(x), size)]
         records = [np.concatenate([np.asarray(p[0][k]) for p in parts])[: len(x)] for k in range(len(parts[0][0]))]
         ends = [np.concatenate([np.asarray(p[1][k]) for p in parts])[: len(x)] for k in range(2)]

@@ -1,16 +1,20 @@
 """Lazy training of one network: what descent makes of it if its tangent kernel stays what it is at the start."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, PRNGKeyArray, PyTree
 
+from armillary.compiled import FASTEST, Compiled
 from armillary.errors import InvalidValue
 from armillary.experiment import Experiment
+from armillary.models.model import draw_network
 from armillary.rules import SGD, Descent, FullBatch, GradientFlow
 from armillary.tangents.empirical import empirical_kernel
 from armillary.tasks.data import Samples
@@ -105,9 +109,9 @@ def linearised_training(
     size, count = gram.shape[0] * gram.shape[1], gram.shape[1]
     if y.shape[1] != count:
         raise InvalidValue(f"targets have {y.shape[1]} columns, and the network {count} outputs; these must agree")
-    starts = [_outputs(network, points).reshape(-1, 1) for points in (x, tests)]
+    start, test_start = (_outputs(network, points).reshape(-1, 1) for points in (x, tests))
     said = lazy_outputs(
-        gram.reshape(size, size), cross.reshape(-1, size), y.reshape(-1, 1), *starts, times,
+        gram.reshape(size, size), cross.reshape(-1, size), y.reshape(-1, 1), start, test_start, times,
         rule=rule, learning_rate=learning_rate / (len(x) if per_sample else 1), momentum=momentum,
     )  # fmt: skip
     rows = {
@@ -122,6 +126,13 @@ def _outputs(network: PyTree, inputs: np.ndarray) -> np.ndarray:
     dtype = np.result_type(*[leaf.dtype for leaf in jax.tree.leaves(network) if eqx.is_inexact_array(leaf)])
     with jax.enable_x64(dtype == np.float64):
         return np.asarray(jax.vmap(network)(inputs.astype(dtype)), float)
+
+
+@functools.partial(Compiled, options=FASTEST)
+def _drawn(task: Any, model: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
+    """Data and network, as `Experiment.draw` draws them."""
+    key_data, key_network = jax.random.split(key)
+    return task.draw(key_data), draw_network(model, key_network, task.inputs, task.outputs)
 
 
 def lazy_course(experiment: Experiment, key: PRNGKeyArray | None = None) -> xr.Dataset:
@@ -153,17 +164,19 @@ def lazy_course(experiment: Experiment, key: PRNGKeyArray | None = None) -> xr.D
             f"this is {type(rule).__name__} by {type(getattr(rule, 'optimiser', rule)).__name__} on {rule.loss.kind}"
         )
     with jax.enable_x64(experiment.precision == "float64"):
-        process = experiment.draw(jax.random.key(0) if key is None else key)
-        data, network = process.data, process.initial
+        parts = (experiment.task, experiment.model)
+        numbers = jax.tree.map(jnp.asarray, eqx.filter(parts, eqx.is_inexact_array_like))  # one program for all of them
+        data, network = _drawn(*eqx.combine(numbers, parts), jax.random.key(0) if key is None else key)
     if not isinstance(data.train, Samples) or not isinstance(data.test, Samples):
         raise InvalidValue(
             "the lazy course needs training and test samples; this task has a population (set test_samples)"
         )
     samples = (data.train.inputs, data.train.targets, data.test.inputs)
     per_sample = rule.loss.reduction == "mean"
-    momentum = float(rule.optimiser.momentum or 0.0) if steps else 0.0
+    optimiser: Any = getattr(rule, "optimiser", None)
+    momentum = float(optimiser.momentum or 0.0) if steps else 0.0
     how: dict[str, Any] = {"rule": ("momentum" if momentum else "descent") if steps else "flow", "momentum": momentum}
-    how["learning_rate"] = float(rule.optimiser.learning_rate) if steps else 1.0
+    how["learning_rate"] = float(optimiser.learning_rate) if steps else 1.0
     course = linearised_training(network, *samples, experiment.times, per_sample=per_sample, **how)
     end = linearised_training(network, *samples, [np.inf], per_sample=per_sample)
     found = {}
