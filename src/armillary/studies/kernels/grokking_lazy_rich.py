@@ -240,7 +240,7 @@ class GrokkingLazyRich(Study):
         found = np.empty((len(self.digit_scales), start.sizes["seed"], len(left)))
         for at in np.ndindex(found.shape[:2]):
             starts = (start.train_outputs.values[at][: known.sizes["sample"]], start.test_outputs.values[at][: known.sizes["test_sample"]])
-            seen_of, targets = known.isel(sample=slice(len(starts[0])), other=slice(len(starts[0]))), known.targets.values[: len(starts[0])]
+            seen_of, targets = known.isel(sample=slice(len(starts[0])), other=slice(len(starts[0]))), known.targets.values[: len(starts[0])].astype(float)
             ends = [lazy_outputs(seen_of.gram.values, seen_of.cross.values, targets, share * starts[0], share * starts[1], [np.inf]).test_outputs.values[0] for share in (0.0, 1.0)]
             mixed = ends[0] + left[:, None, None] * (ends[1] - ends[0])  # the end is linear in the start
             found[at] = (mixed.argmax(axis=-1) == known.test_classes.values).mean(axis=-1)
