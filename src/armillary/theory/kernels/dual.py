@@ -21,11 +21,13 @@ Pair = tuple[Array, Array]
 
 
 class Dual(NamedTuple):
-    """`pair(q, q', c)` gives D and D' for arrays that broadcast; `same(q)` gives them for one input with itself."""
+    """`pair(q, q', c)` gives D and D' for arrays that broadcast; `same(q)` gives them for one input with itself. `closed`
+    says whether they are closed forms or a series."""
 
     pair: Callable[[Array, Array, Array], Pair]
     same: Callable[[Array], Pair]
     differentiable: bool = True
+    closed: bool = True
 
 
 def dual(phi: str | Activation, terms: int = 64) -> Dual:

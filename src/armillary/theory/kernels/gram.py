@@ -15,7 +15,7 @@ from armillary.members import as_arrays
 from armillary.progress import Bar, Progress, Silent, default_progress
 from armillary.theory.kernels.dual import dual
 from armillary.theory.kernels.layers import Activation, Layer, LayerNorm, Norms, Pair, Serial, layers_of
-from armillary.theory.kernels.series import hermite_dual, require_integrable
+from armillary.theory.kernels.series import require_integrable
 
 Kind = Literal["both", "nngp", "ntk"]
 
@@ -176,7 +176,7 @@ class Kernel(eqx.Module):
         name = f"layer {number} ({type(layer).__name__})"
         if isinstance(layer, Activation):
             name = f"layer {number} (Activation {layer.function!r})"
-            if np.all(np.isfinite(flat)) and flat.max() > 0 and _is_series(layer):
+            if np.all(np.isfinite(flat)) and flat.max() > 0 and not dual(layer.function, layer.terms).closed:
                 require_integrable(layer.function, float(flat.max()))
         if not np.all(np.isfinite(flat)):
             raise InvalidValue(f"the variance before {name} is not finite: it has grown too large; use smaller weights")
@@ -194,10 +194,6 @@ def _progress(progress: bool | Progress | None, blocks: int) -> Progress:
     if isinstance(progress, bool):
         return Bar() if progress else Silent()
     return progress
-
-
-def _is_series(layer: Activation) -> bool:
-    return dual(layer.function, layer.terms).pair.__qualname__.startswith(hermite_dual.__qualname__)
 
 
 def _rows(count: int, first: int, size: int) -> np.ndarray:

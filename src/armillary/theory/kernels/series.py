@@ -99,7 +99,7 @@ def hermite_dual(phi: str | Activation, terms: int = 64) -> "Dual":
     def same(q: Array) -> tuple[Array, Array]:
         return mean_square(value, q), mean_square(slope, q)
 
-    return Dual(pair, same)
+    return Dual(pair, same, closed=False)
 
 
 def _slope(phi: Callable[[Array], Array]) -> Callable[[Array], Array]:
