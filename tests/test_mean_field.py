@@ -120,8 +120,11 @@ def _forward(layers, x, variance):
 @pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {"quadratic"}))
 @pytest.mark.parametrize("variance", [1e-6, 0.7, 400.0])
 def test_means_are_those_of_adaptive_integration(name, variance):
-    if name == "sin" and variance > 10:  # it swings between nodes, and the estimate says so
-        assert error(mean, lambda u, z: np.sin(u) ** 2, variance) > 1e-3
+    if name in ("sin", "cos") and variance > 10:  # it swings between nodes, and the estimate says so
+        assert error(mean, lambda u, z: ACTIVATIONS[name](u) ** 2, variance) > 1e-3
+        return
+    if name == "exp" and variance > 10:  # it grows faster than the powers that `mean` takes: the whole is beyond the nodes
+        assert mean(lambda u, z: np.exp(2 * u), variance) < 1e-3 * np.exp(2 * variance)
         return
     value, slope = value_and_slope(name)
     for function in (lambda u: value(u) ** 2, lambda u: slope(u) ** 2):
