@@ -123,7 +123,7 @@ def test_means_are_those_of_adaptive_integration(name, variance):
     if name in ("sin", "cos") and variance > 10:  # it swings between nodes, and the estimate says so
         assert error(mean, lambda u, z: ACTIVATIONS[name](u) ** 2, variance) > 1e-3
         return
-    if name == "exp" and variance > 10:  # it grows faster than the powers that `mean` takes: the whole is beyond the nodes
+    if name == "exp" and variance > 10:  # grows faster than the powers that `mean` takes
         assert np.log(mean(lambda u, z: np.exp(2 * u), variance)) < 2 * variance - 7
         return
     value, slope = value_and_slope(name)
