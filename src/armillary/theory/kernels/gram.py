@@ -14,7 +14,8 @@ from armillary.errors import InvalidValue, require_between
 from armillary.members import as_arrays
 from armillary.progress import Bar, Progress, Silent, default_progress
 from armillary.theory.kernels.dual import dual
-from armillary.theory.kernels.layers import Activation, Layer, LayerNorm, Norms, Pair, Serial, layers_of
+from armillary.theory.kernels.layers import Activation, Layer, LayerNorm, Serial, layers_of
+from armillary.theory.kernels.norms import Norms, Pair
 from armillary.theory.kernels.series import require_integrable
 
 Kind = Literal["both", "nngp", "ntk"]
