@@ -12,6 +12,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from armillary.errors import InvalidValue, require_between
+from armillary.theory.deterministic_equivalents import Spectrum, effective_ridge
 from armillary.theory.kernels.gram import Kernel
 
 RESOLVED = 0.5
@@ -71,38 +72,23 @@ def kernel_modes(gram: Float[np.ndarray, "sample sample"], targets: Any) -> Mode
     gram = np.asarray(gram, float)
     y = np.asarray(targets, float).reshape(len(gram), -1)
     values, vectors = np.linalg.eigh(gram)
-    return Modes(np.clip(values[::-1], 0, None) / len(gram), ((vectors.T @ y) ** 2).sum(axis=1)[::-1] / len(gram))
+    values = np.where(values > np.finfo(float).eps * len(gram) * values[-1], values, 0.0)  # the rest is rounding
+    return Modes(values[::-1] / len(gram), ((vectors.T @ y) ** 2).sum(axis=1)[::-1] / len(gram))
 
 
-def effective_regularisation(eigenvalues: Float[np.ndarray, " mode"], samples: float, ridge: float = 0.0) -> float:
-    """kappa, the eigenvalue at which modes begin not to be learned: samples = sum of lambda/(lambda + kappa) + ridge/kappa.
-
-    `ridge` is added to the Gram matrix of the samples. 0 where samples outnumber the modes and there is no ridge.
-
-    >>> round(effective_regularisation(np.ones(10), 5.0), 9)
-    1.0
-    """
-    values = np.asarray(eigenvalues, float)
-    values = values[values > 0]
-    require_between("samples", samples, 0.0, open_low=True)
-    if not ridge and samples >= len(values):
-        return 0.0
-    gap = lambda log: (values / (values + np.exp(log))).sum() + ridge * np.exp(-log) - samples
-    low, high = -80.0 + np.log(values[0]), np.log((values.sum() + ridge) / samples) + 1.0
-    from scipy.optimize import brentq  # loads slowly
-
-    root: Any = brentq(gap, low, high, xtol=1e-13)
-    return float(np.exp(root))
+def _kappa(modes: Modes, samples: float, ridge: float) -> float:
+    """The eigenvalue at which modes begin not to be learned."""
+    return effective_ridge(Spectrum(modes.eigenvalues, np.ones(len(modes.eigenvalues))), samples, ridge)
 
 
 def predicted_error(modes: Modes, samples: float, ridge: float = 0.0, noise: float = 0.0) -> tuple[float, float]:
     """Mean test and training error (mean squares, the noise of test targets included) of a fit to that many samples.
 
-    With L_i = lambda_i/(lambda_i + kappa), the test error is (sum of (1 - L_i)² v_i + noise²)/(1 - sum L_i²/samples), and the
+    With kappa the `effective_ridge` of the spectrum and L_i = lambda_i/(lambda_i + kappa), the test error is (sum of (1 - L_i)² v_i + noise²)/(1 - sum L_i²/samples), and the
     training error that times (ridge/(kappa samples))². `noise` is the standard deviation of independent noise on targets
     beyond what `modes` contain. inf where as many modes are learned exactly as there are samples.
     """
-    kappa = effective_regularisation(modes.eigenvalues, samples, ridge)
+    kappa = _kappa(modes, samples, ridge)
     learned = np.divide(
         modes.eigenvalues, modes.eigenvalues + kappa, where=modes.eigenvalues > 0, out=np.zeros_like(modes.eigenvalues)
     )
@@ -124,7 +110,7 @@ def _on_others(modes: Modes, samples: int, count: int, ridge: float, noise: floa
     share = samples / count
     draws = -count * np.log1p(-share)
     everywhere, train = predicted_error(modes, draws, ridge, noise)
-    kappa = effective_regularisation(modes.eigenvalues, draws, ridge)
+    kappa = _kappa(modes, draws, ridge)
     learned = 1 - (ridge / (kappa * draws) if kappa > 0 else 0.0)
     return (everywhere - share * (train + 2 * noise**2 * learned)) / (1 - share), train
 
@@ -175,7 +161,7 @@ def learning_curve(
         "train_error": ("samples", errors[:, 1], labels("mean squared training error")),
         "kappa": (
             "samples",
-            [effective_regularisation(modes.eigenvalues, n, ridge) for n in chosen],
+            [_kappa(modes, n, ridge) for n in chosen],
             labels("effective regularisation"),
         ),
     }
