@@ -82,6 +82,11 @@ def as_arrays(tree: PyTree, dtype: Any) -> PyTree:
     return jax.tree.map(convert, tree)
 
 
+def rows_of_block(count: int, first: int, size: int) -> np.ndarray:
+    """Indices of a block of `count` rows from `first` on; the last one is filled up, so that all have one program."""
+    return np.minimum(np.arange(first, first + min(size, count)), count - 1)
+
+
 def bytes_of(tree: PyTree) -> int:
     """The memory of all arrays (or array shapes) of a tree."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype") and hasattr(leaf, "size")]

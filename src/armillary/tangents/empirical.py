@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from armillary.compiled import Compiled
 from armillary.errors import InvalidValue, require_between
+from armillary.members import rows_of_block
 from armillary.tangents.listening import Heard, Jacobian, layers_of, listen
 
 Outputs = Literal["mean", "each", "full"]
@@ -151,7 +152,7 @@ def empirical_kernel(
             right = right and not symmetric
             data = y if right else x
             if (right, first) not in kept:
-                found = _features(network, data[_rows(len(data), first, side)], own_metric)
+                found = _features(network, data[rows_of_block(len(data), first, side)], own_metric)
                 if not room:
                     return found
                 kept[right, first] = found
@@ -200,11 +201,6 @@ def _transposed(block: np.ndarray, lead: int, outputs: Outputs) -> np.ndarray:
     half = 2 if outputs == "full" else 1
     order = [*range(lead), *range(lead + half, lead + 2 * half), *range(lead, lead + half)]
     return block.transpose(*order, *range(lead + 2 * half, block.ndim))
-
-
-def _rows(count: int, first: int, size: int) -> np.ndarray:
-    """Indices of a block; the last one is filled up, so that all have one program."""
-    return np.minimum(np.arange(first, first + min(size, count)), count - 1)
 
 
 def _sizes(network: PyTree, x: Array, own_metric: bool) -> tuple[int, int]:

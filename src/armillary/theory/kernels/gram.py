@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from armillary.compiled import Compiled
 from armillary.errors import InvalidValue, require_between
-from armillary.members import as_arrays
+from armillary.members import as_arrays, rows_of_block
 from armillary.progress import Bar, Progress, Silent, default_progress
 from armillary.theory.kernels.dual import dual
 from armillary.theory.kernels.layers import Activation, Layer, LayerNorm, Serial, layers_of
@@ -97,7 +97,7 @@ class Kernel(eqx.Module):
             with shown if isinstance(shown, Bar) else nullcontext():
                 advance = shown.begin("kernel", len(pairs))
                 for i, j in pairs:
-                    a, b = _rows(len(x), i, side), _rows(len(right), j, side)
+                    a, b = rows_of_block(len(x), i, side), rows_of_block(len(right), j, side)
                     norms = [(u[a], v[b]) for u, v in zip(own, other, strict=True)]
                     found = _block(network, x[a], right[b], norms, kind)
                     self._filled(out, found, i, j, symmetric=y is None)
@@ -162,7 +162,7 @@ class Kernel(eqx.Module):
         """What each normalising layer needs to know of each sample, and the two kernels of each with itself."""
         entries = _entries(network, x)
         size = int(np.clip(min(BLOCK, memory / (COPIES * x.dtype.itemsize)) / entries, 1, len(x)))
-        parts = [_single(network, x[_rows(len(x), i, size)]) for i in range(0, len(x), size)]
+        parts = [_single(network, x[rows_of_block(len(x), i, size)]) for i in range(0, len(x), size)]
         records = [np.concatenate([np.asarray(p[0][k]) for p in parts])[: len(x)] for k in range(len(parts[0][0]))]
         ends = [np.concatenate([np.asarray(p[1][k]) for p in parts])[: len(x)] for k in range(2)]
         asking = [
@@ -195,11 +195,6 @@ def _progress(progress: bool | Progress | None, blocks: int) -> Progress:
     if isinstance(progress, bool):
         return Bar() if progress else Silent()
     return progress
-
-
-def _rows(count: int, first: int, size: int) -> np.ndarray:
-    """Indices of a block; the last one is filled up, so that all have one program."""
-    return np.minimum(np.arange(first, first + min(size, count)), count - 1)
 
 
 def _entries(network: Serial, x: np.ndarray) -> int:

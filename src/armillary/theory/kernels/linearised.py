@@ -18,7 +18,7 @@ from armillary.models.model import draw_network
 from armillary.rules import SGD, Descent, FullBatch, GradientFlow
 from armillary.tangents.empirical import empirical_kernel
 from armillary.tasks.data import Samples
-from armillary.theory.kernels.training import SINGULAR, Rule, largest_stable_rate, relaxation
+from armillary.theory.kernels.training import Rule, relaxation, stable_modes
 from armillary.trajectory import numbered
 
 
@@ -45,11 +45,7 @@ def lazy_outputs(
     >>> print(said.test_outputs.values.ravel())
     [0.5 1.5]
     """
-    values, vectors = np.linalg.eigh(np.asarray(gram, float))
-    values = np.where(values > SINGULAR * values[-1], values, 0.0)
-    most = largest_stable_rate(values, momentum if rule == "momentum" else 0.0)
-    if rule != "flow" and learning_rate >= most:
-        raise InvalidValue(f"learning_rate is {learning_rate:g}, but descent diverges from {most:.4g} on; take less")
+    values, vectors = stable_modes(gram, rule, learning_rate, momentum)
     course = relaxation(values, times, rule, learning_rate, momentum)
     gain = np.where((values > 0) | np.isfinite(course.gain), course.gain, 0.0)
     pull = vectors.T @ (np.asarray(targets, float) - start)  # [mode, output]

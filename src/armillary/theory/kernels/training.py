@@ -89,6 +89,21 @@ def largest_stable_rate(eigenvalues: Float[np.ndarray, " mode"], momentum: float
     return float(2 * (1 + momentum) / np.max(eigenvalues))
 
 
+def stable_modes(
+    gram: Float[np.ndarray, "sample sample"], rule: Rule, learning_rate: float, momentum: float, slower: int = 1
+) -> tuple[Float[np.ndarray, " mode"], Float[np.ndarray, "sample mode"]]:
+    """A Gram matrix's eigenvalues, the smallest first and 0 where they are rounding, and its eigenvectors.
+
+    Raises `InvalidValue` for a rate, divided by `slower`, at which descent along them diverges.
+    """
+    values, vectors = np.linalg.eigh(np.asarray(gram, float))
+    values = np.where(values > SINGULAR * values[-1], values, 0.0)
+    most = largest_stable_rate(values, momentum if rule == "momentum" else 0.0) * slower
+    if rule != "flow" and learning_rate >= most:
+        raise InvalidValue(f"learning_rate is {learning_rate:g}, but descent diverges from {most:.4g} on; take less")
+    return values, vectors
+
+
 def trained_ensemble(
     kernel: Kernel,
     inputs: Any,
@@ -137,12 +152,9 @@ def trained_ensemble(
         raise InvalidValue(f"trained is {trained!r}, but must be 'all' or 'readout'")
     gram, cross = kernel(x, memory=memory), kernel(tests, x, memory=memory)
     moving = (gram.nngp, cross.nngp) if trained == "readout" else (gram.ntk, cross.ntk)
-    values, vectors = np.linalg.eigh(moving[0])
-    values = np.where(values > SINGULAR * values[-1], values, 0.0)
-    rate = learning_rate / (len(x) if per_sample else 1)
-    if rule != "flow" and rate >= largest_stable_rate(values, momentum if rule == "momentum" else 0.0):
-        most = largest_stable_rate(values, momentum if rule == "momentum" else 0.0) * (len(x) if per_sample else 1)
-        raise InvalidValue(f"learning_rate is {learning_rate:g}, but descent diverges from {most:.4g} on; take less")
+    slower = len(x) if per_sample else 1
+    values, vectors = stable_modes(moving[0], rule, learning_rate, momentum, slower)
+    rate = learning_rate / slower
     along = vectors.T @ y.reshape(len(y), -1)  # [mode, output]
     if np.isinf(times).any() and np.abs(along[values == 0]).max(initial=0.0) > 1e-6 * np.abs(y).max():
         raise InvalidValue(
