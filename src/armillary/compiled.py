@@ -23,6 +23,8 @@ from typing import Any, NamedTuple, TypeVar
 import equinox as eqx
 import jax
 
+from armillary.work import operations
+
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
@@ -52,9 +54,9 @@ class Compiled:
     ):
         self._program = functools.lru_cache(kept)(self._made)
         self._lookup = threading.Lock()
-        self._function, self._options = function, {**_ONE_BY_ONE, **options}
+        self._function, self._options = function, options
 
-    def _made(self, tree: Any, shapes: Any, rest: Any, static: tuple) -> "tuple[Any, list[Any], threading.Lock]":
+    def _made(self, tree: Any, shapes: Any, rest: Any, static: tuple) -> "_Program":
         outcome: list[Any] = []
 
         def run(leaves: list[jax.Array]) -> list[jax.Array]:
@@ -65,7 +67,7 @@ class Compiled:
             return arrays
 
         run.__name__ = self._function.__name__  # in logs and profiles
-        return jax.jit(run, compiler_options=self._options), outcome, threading.Lock()
+        return _Program(run, outcome, {}, threading.Lock())
 
     def bind(self, *args: Any) -> "Bound":
         """The program for arguments like these."""
@@ -74,35 +76,59 @@ class Compiled:
         constants, rest = jax.tree.flatten(static)
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         with self._lookup:
-            return Bound(*self._program(tree, shapes, rest, tuple(constants)), leaves)
+            return Bound(self._program(tree, shapes, rest, tuple(constants)), leaves, self._options)
 
     def __call__(self, *args: Any) -> Any:
         bound = self.bind(*args)
         return bound.whole(bound(bound.leaves))
 
 
+class _Program(NamedTuple):
+    """A function of lists of arrays, what else it returns (once it is traced), and its compiled forms."""
+
+    run: Callable[[list[Any]], list[Any]]
+    outcome: list[Any]
+    forms: dict[tuple, Any]
+    first: threading.Lock
+
+
 class Bound(NamedTuple):
     """A program with the arrays it was bound to: it takes and returns lists of arrays."""
 
-    run: Any
-    outcome: list[Any]
-    first: threading.Lock
+    program: _Program
     leaves: list[jax.Array]
+    options: Mapping[str, Any]
+
+    def under(self, options: Mapping[str, Any]) -> "Bound":
+        """The same, compiled with other `options`; it is not traced again."""
+        return self._replace(options=options)
 
     def __call__(self, leaves: list[Any]) -> list[jax.Array]:
-        if self.outcome:
-            return self.run(leaves)
-        with self.first:  # compiled once, also when two threads want it
-            return self.run(leaves)
+        form = self.program.forms.get(tuple(self.options.items()))
+        if form is not None:
+            return form(leaves)
+        with self.program.first:  # compiled once, also when two threads want it
+            form = self._form()
+            arrays = form(leaves)
+            self.program.forms[tuple(self.options.items())] = form
+            return arrays
+
+    def _form(self) -> Any:
+        known = self.program.forms.get(tuple(self.options.items()))
+        return known or jax.jit(self.program.run, compiler_options={**_ONE_BY_ONE, **self.options})
 
     def whole(self, arrays: list[Any]) -> Any:
         """What the function returns, of the arrays that the program returned."""
-        kind, other = self.outcome
+        kind, other = self.program.outcome
         return eqx.combine(jax.tree.unflatten(kind, arrays), other)
 
     def shapes(self) -> Any:
         """What the function returns, with shapes in the place of arrays; a call then does not trace it again."""
-        return self.whole(jax.tree.leaves(self.run.trace(self.leaves).out_info))
+        return self.whole(jax.tree.leaves(self._form().trace(self.leaves).out_info))
+
+    def work(self) -> float:
+        """Elementary operations of one pass (see `armillary.work`); a call then does not trace it again."""
+        return operations(self._form().trace(self.leaves).jaxpr)
 
 
 def cores() -> int:

@@ -20,8 +20,12 @@ from armillary.members import Drawn, bytes_of, draw_members, over_members
 from armillary.process import Process
 from armillary.quantity import Observation
 
-MUCH_TO_DO = 2e7
-"""Bytes that one member's steps read in all of a run from which they are worth a well-optimised program."""
+LITTLE_TO_DO, MUCH_TO_DO = 3e7, 1e9
+"""Elementary operations of one member in all of a run: up to the first the quickest compilation will do, from the
+second on the most careful is worth its time."""
+
+SOLVER_STEPS = 1000
+"""Steps that a flow is taken to have: how many it will have is not known."""
 
 MUCH_TO_SEE = 5e8
 """Bytes read in all of a run's observations from which looking is worth a well-optimised program."""
@@ -108,8 +112,6 @@ def advanced(
 
 
 advance = Compiled(advanced)
-advance_light = Compiled(advanced, LIGHT)
-"""The same for short runs of small members, and for flows, whose many short operations it does no worse."""
 
 
 def observed(drawn: Drawn, state: PyTree, memory: PyTree, time: Array, width: int) -> tuple[Observation, PyTree]:
@@ -126,8 +128,6 @@ def observed(drawn: Drawn, state: PyTree, memory: PyTree, time: Array, width: in
 
 
 observe = Compiled(observed)
-observe_fast = Compiled(observed, FASTEST)
-"""The same for members so small that looking takes no time anyway."""
 
 
 @Compiled
@@ -146,17 +146,20 @@ def hand_over(members: Members, template: Any, carry: Any, stage: int, width: in
 
 
 def programs(members: Members, width: int, clock: np.ndarray, *, discrete: bool) -> tuple[Bound, Bound]:
-    """What advances and what looks at these members along `clock`: well optimised where that is much.
+    """What advances and what looks at these members along `clock`, each as well optimised as it is worth.
 
     How members are advanced must not depend on their number, or a member would not be the same in any company.
     """
     zero = jax.device_put(np.zeros((), np.int32 if discrete else jnp.result_type(float)))
+    move = advance.bind(members.drawn, members.keys, members.state, members.diverged, zero, zero, width)
+    look = observe.bind(members.drawn, members.state, members.memory, zero, width)
+    steps = clock[-1] - clock[0] if discrete else SOLVER_STEPS * (clock[-1] > clock[0])
+    done = steps and steps * move.work() / members.keys.size  # a program of no steps is never run nor traced
+    careful = LIGHT if done < MUCH_TO_DO or not discrete else {}
     seen = bytes_of((members.drawn.own, members.state)) + members.keys.size * bytes_of(members.drawn.shared)
-    done = (clock[-1] - clock[0]) * seen / members.keys.size
-    move = advance if discrete and done > MUCH_TO_DO else advance_light
-    look = observe if len(clock) * seen > MUCH_TO_SEE else observe_fast
-    return move.bind(members.drawn, members.keys, members.state, members.diverged, zero, zero, width), look.bind(
-        members.drawn, members.state, members.memory, zero, width
+    return (
+        move.under(FASTEST if done < LITTLE_TO_DO else careful),
+        look.under({} if len(clock) * seen > MUCH_TO_SEE else FASTEST),
     )
 
 
