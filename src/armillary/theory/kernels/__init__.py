@@ -5,6 +5,7 @@ from armillary.theory.kernels.dual import Dual as Dual
 from armillary.theory.kernels.dual import dual as dual
 from armillary.theory.kernels.gram import Gram as Gram
 from armillary.theory.kernels.gram import Kernel as Kernel
+from armillary.theory.kernels.iterative import iterative_regression as iterative_regression
 from armillary.theory.kernels.layers import Activation as Activation
 from armillary.theory.kernels.layers import AveragePool as AveragePool
 from armillary.theory.kernels.layers import Convolution as Convolution
@@ -32,7 +33,7 @@ from armillary.theory.kernels.training import trained_ensemble as trained_ensemb
 
 __all__ = [
     "CLOSED", "Activation", "AveragePool", "Convolution", "Dense", "Dual", "Flatten", "GlobalAveragePool", "Gram", "Kernel",
-    "Layer", "LayerNorm", "Serial", "Sum", "dual", "kernel", "kernel_modes", "largest_stable_rate", "layers_of_model",
+    "Layer", "LayerNorm", "Serial", "Sum", "dual", "iterative_regression", "kernel", "kernel_modes", "largest_stable_rate", "layers_of_model",
     "lazy_course", "lazy_outputs", "learning_curve", "linearised_training", "predicted_error", "relaxation", "ridge_regression", "series_error", "softmax_training",
     "trained_ensemble",
 ]  # fmt: skip
