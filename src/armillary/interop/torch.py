@@ -16,12 +16,14 @@ import xarray as xr
 from jaxtyping import Array
 from torch import Tensor, nn
 
-from armillary.errors import ProbeError
+from armillary.errors import InvalidValue, ProbeError
+from armillary.interop import torch_tangents
 from armillary.interop.torch_curvature import TorchCurvature, to_jax
 from armillary.interop.torch_data import Batches, BatchLoss, Reduction, called, linear_outputs, random_layers
 from armillary.monitor import Monitor as JaxMonitor
 from armillary.probes.probe import Probe, difference, look_at
 from armillary.process import Snapshot
+from armillary.tangents.empirical import Outputs, contracted
 from armillary.tasks.data import Data
 
 State = nn.Module | Mapping[str, Tensor]
@@ -56,16 +58,50 @@ class TorchNetwork(eqx.Module):
         outputs, targets = zip(*pairs, strict=True)
         return to_jax(torch.cat(outputs)), to_jax(torch.cat(targets))
 
+    def tangent_kernel(self, samples: Any, outputs: Outputs, probe: str) -> Array:
+        """The tangent kernel of the first samples with these weights (see `torch_tangents`)."""
+        inputs = _one_tensor(samples, probe)
+        try:
+            weights = self._tensors()
+            parts = torch_tangents.parts_of(self.module, weights, inputs)
+            heard = torch_tangents.features(self.module, weights, parts, inputs)
+        except InvalidValue as error:
+            raise ProbeError(f"{probe}: {error}") from error
+        kernels = [contracted(part, part, outputs) for part in heard]
+        return sum(kernels[1:], kernels[0])
+
+    def linearised(self, weights: "TorchNetwork", samples: Any, probe: str) -> tuple[Array, Array]:
+        """Outputs of the samples with these weights, and their change to first order to those of another."""
+        inputs, here = _one_tensor(samples, probe), self._tensors()
+        moved = tuple(there - here[name] for name, there in weights._tensors().items())
+
+        def outputs(*mine: Tensor) -> Tensor:
+            named = dict(zip(here, mine, strict=True))
+            return torch.func.functional_call(self.module, named, (inputs,)).reshape(len(inputs), -1)
+
+        # Two reverse passes: forward mode lacks many of PyTorch's operations.
+        jvp: Any = torch.autograd.functional.jvp
+        before, change = jvp(outputs, tuple(here.values()), moved)
+        return to_jax(before), to_jax(change)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        device = next(self.module.parameters()).device
+        names = _trained(self.module)
+        return {n: torch.from_dlpack(v).to(device) for n, v in zip(names, self.values, strict=True)}
+
     def preactivations_of(self, samples: Any, probe: str) -> list[Array]:
         """What each linear layer computes for each sample with these weights, [sample, unit], in the order of use.
 
         Buffers and weights that are not trained are the module's, so that differences come from trained weights alone.
         """
-        device = next(self.module.parameters()).device
-        names = _trained(self.module)
-        weights = {n: torch.from_dlpack(v).to(device) for n, v in zip(names, self.values, strict=True)}
-        seen = [linear_outputs(self.module, weights, inputs, probe) for inputs, _ in samples]
+        seen = [linear_outputs(self.module, self._tensors(), inputs, probe) for inputs, _ in samples]
         return [to_jax(torch.cat(batches)) for batches in zip(*seen, strict=True)]
+
+
+def _one_tensor(samples: Any, probe: str) -> Tensor:
+    if not all(isinstance(inputs, Tensor) for inputs, _ in samples):
+        raise ProbeError(f"{probe} needs inputs that are one tensor [sample, ...]; the loader gives tuples or dicts")
+    return torch.cat([inputs for inputs, _ in samples])
 
 
 class _TorchLoss:
@@ -98,8 +134,8 @@ def probe(
     - `initial` is the module before training and `previous` that before the last update, for probes that compare with
       them: copies of the module, or of its `state_dict()` (`copy.deepcopy`: the one it returns changes with the module).
 
-    All curvature probes, losses, accuracy, those of weight matrices and of their updates, and pre-activations (of
-    `nn.Linear` layers) can be used. Returns an `xarray.Dataset` as
+    All curvature probes, losses, accuracy, those of the tangent kernel (see also `torch_tangents.empirical_kernel`), of
+    weight matrices and of their updates, and pre-activations (of `nn.Linear` layers) can be used. Returns an `xarray.Dataset` as
     `armillary.probe` does. Raises `ProbeError` in one line for: layers in train mode that are random or mix samples
     (dropout, batch-norm), weights that are not finite, none that are trainable, data that are empty, differ from pass to
     pass or come only once, a loss that is no scalar, an `initial` or `previous` with other weights, a probe that cannot

@@ -46,12 +46,30 @@ class Batches:
                 )
             yield self._moved(batch[0]), self._moved(batch[1])
 
+    def first(self, count: int) -> list[tuple[Any, Tensor]]:
+        """Batches of the first `count` samples, or of all where there are fewer."""
+        found, left = [], count
+        for inputs, targets in self:
+            found.append((_cut(inputs, left), targets[:left]))
+            left -= len(targets)
+            if left <= 0:
+                break
+        return found
+
     def _moved(self, part: Any) -> Any:
         if isinstance(part, Tensor):
             return part.to(self._device)
         if isinstance(part, dict):
             return {name: self._moved(value) for name, value in part.items()}
         return type(part)(self._moved(value) for value in part)
+
+
+def _cut(part: Any, count: int) -> Any:
+    if isinstance(part, Tensor):
+        return part[:count]
+    if isinstance(part, dict):
+        return {name: _cut(value, count) for name, value in part.items()}
+    return type(part)(_cut(value, count) for value in part)
 
 
 class BatchLoss:

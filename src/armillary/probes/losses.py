@@ -87,7 +87,10 @@ class NetworkOutputs(Probe):
         for name, dim in (("train", "sample"), ("test", "test_sample")):
             samples = getattr(data, name)
             if samples is not None:
-                values = jax.vmap(now.network)(samples.inputs[: self.samples])
+                if getattr(now.network, "foreign", False):
+                    values = now.network.predictions(samples.first(self.samples))[0]
+                else:
+                    values = jax.vmap(now.network)(samples.inputs[: self.samples])
                 label = f"output on {'training' if name == 'train' else 'test'} inputs"
                 seen[f"{name}_outputs"] = Quantity(values.reshape(len(values), -1), (dim, "output"), long_name=label)
         return seen

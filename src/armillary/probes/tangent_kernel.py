@@ -13,7 +13,7 @@ from armillary.probes.probe import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 from armillary.tangents.empirical import OUTPUTS, Outputs, traced_kernel
-from armillary.tasks.data import Population, Samples
+from armillary.tasks.data import Population
 
 
 class KernelProbe(Probe):
@@ -25,6 +25,7 @@ class KernelProbe(Probe):
     the features of all samples. Raise `ProbeError` without such samples or trainable weights.
     """
 
+    foreign = True
     samples: int = eqx.field(static=True, default=16)
     own_metric: bool = eqx.field(static=True, default=False, kw_only=True)
     on: Literal["train", "test"] = eqx.field(static=True, default="train", kw_only=True)
@@ -37,16 +38,18 @@ class KernelProbe(Probe):
     def kernel(self, now: Snapshot, network: Any = None, outputs: Outputs = "mean") -> Array:
         """The kernel of a network (the snapshot's unless another is given) on those inputs."""
         network = now.network if network is None else network
+        if getattr(network, "foreign", False):
+            return network.tangent_kernel(self.points(now), outputs, type(self).__name__)
         if not jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array)):
             raise ProbeError(f"{type(self).__name__} needs trainable weights; a {type(network).__name__} has none")
         return traced_kernel(network, self.points(now).inputs, outputs=outputs, own_metric=self.own_metric)
 
-    def points(self, now: Snapshot) -> Samples:
-        """The samples that are looked at."""
+    def points(self, now: Snapshot) -> Any:
+        """The samples that are looked at: batches of them for a foreign network."""
         of = getattr(data_of(now, self), self.on)
         if of is None or isinstance(of, Population):
             raise ProbeError(f"{type(self).__name__} looks at {self.on} samples, and this task has none")
-        return of[: self.samples]
+        return of.first(self.samples) if getattr(now.network, "foreign", False) else of[: self.samples]
 
     def at_start(self, now: Snapshot) -> Array:
         """The kernel before training."""
@@ -115,11 +118,13 @@ class KernelTargetAlignment(KernelProbe):
     """
 
     def __call__(self, now: Snapshot) -> Observation:
-        points = self.points(now)
-        kernel, targets = self.kernel(now), points.targets
+        points, kernel = self.points(now), self.kernel(now)
+        if getattr(now.network, "foreign", False):
+            outputs, targets = now.network.predictions(points)
+        else:
+            outputs, targets = jax.eval_shape(jax.vmap(now.network), points.inputs), points.targets
         if jnp.issubdtype(targets.dtype, jnp.integer):
-            shape = jax.eval_shape(now.network, points.inputs[0]).shape
-            targets = jax.nn.one_hot(targets, shape[-1], dtype=kernel.dtype)
+            targets = jax.nn.one_hot(targets, outputs.shape[-1], dtype=kernel.dtype)
         targets = targets.reshape(len(kernel), -1)
         gram = targets @ targets.T
         return {
@@ -159,6 +164,7 @@ class LinearisationError(Probe):
     """
 
     samples: int = eqx.field(static=True, default=64)
+    foreign = True
 
     def __check_init__(self):
         require_between("the number of samples", self.samples, 1)
@@ -166,12 +172,19 @@ class LinearisationError(Probe):
     def __call__(self, now: Snapshot) -> Observation:
         if now.initial is None:
             raise ProbeError("LinearisationError compares with the start; pass initial=, the network before training")
-        inputs = data_of(now, self).train.inputs[: self.samples]
+        data = data_of(now, self).train
+        if getattr(now.network, "foreign", False):
+            first = data.first(self.samples)
+            before, change = now.initial.linearised(now.network, first, type(self).__name__)
+            return self._seen(now.network.predictions(first)[0].reshape(before.shape) - before, change)
+        inputs = data.inputs[: self.samples]
         start, rest = eqx.partition(now.initial, eqx.is_inexact_array)
         moved = jax.tree.map(jnp.subtract, eqx.filter(now.network, eqx.is_inexact_array), start)
         outputs = lambda weights: jax.vmap(eqx.combine(weights, rest))(inputs)
         before, change = jax.jvp(outputs, (start,), (moved,))
-        learned = jax.vmap(now.network)(inputs) - before
+        return self._seen(jax.vmap(now.network)(inputs) - before, change)
+
+    def _seen(self, learned: Array, change: Array) -> Observation:
         size = jnp.linalg.norm(learned)
         value = jnp.where(size > 0, jnp.linalg.norm(learned - change) / jnp.where(size > 0, size, 1.0), jnp.nan)
         return {

@@ -1,5 +1,6 @@
 """The tangent kernel of a finite network as it is, without the Jacobian of its dense layers."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import equinox as eqx
@@ -130,35 +131,58 @@ def empirical_kernel(
     >>> empirical_kernel(network, np.ones((5, 3), np.float32), outputs="full").shape
     (5, 2, 5, 2)
     """
-    if outputs not in OUTPUTS:
-        raise InvalidValue(f"outputs is {outputs!r}, but must be 'mean', 'each' or 'full'")
-    require_between("memory", memory, 1e6)
+    require_known(outputs, memory)
     trained = [leaf for leaf in jax.tree.leaves(network) if eqx.is_inexact_array(leaf)]
     if not trained:
         raise InvalidValue(f"a {type(network).__name__} has no trainable weights, hence no tangent kernel")
     dtype = np.result_type(*[leaf.dtype for leaf in trained])
     with jax.enable_x64(dtype == np.float64):
-        symmetric = y is None
         x = jnp.asarray(x, dtype)
-        y = x if symmetric else jnp.asarray(y, dtype)
+        other = None if y is None else jnp.asarray(y, dtype)
         k, each = _sizes(network, x, own_metric)
-        rows = k if outputs != "mean" else 1
-        side = min(BLOCK // rows, int((memory / 4 / dtype.itemsize) ** 0.5 / rows), int(memory / (8 * each)), len(x))
-        side = max(side, 1)
-        kept: dict[tuple[bool, int], Features] = {}
-        room = each * (len(x) + (0 if symmetric else len(y))) <= memory
+        of = lambda inputs, rows: _features(network, inputs[rows], own_metric)
+        return kernel_in_blocks(of, x, other, (k, each), outputs, dtype, by_layer=by_layer, memory=memory)
 
-        def of(first: int, *, right: bool) -> Features:
-            right = right and not symmetric
-            data = y if right else x
-            if (right, first) not in kept:
-                found = _features(network, data[rows_of_block(len(data), first, side)], own_metric)
-                if not room:
-                    return found
-                kept[right, first] = found
-            return kept[right, first]
 
-        return _assembled(of, len(x), len(y), side, outputs, k, dtype, by_layer, symmetric)
+def require_known(outputs: str, memory: float) -> None:
+    """Raise `InvalidValue` for what no kernel can be asked for."""
+    if outputs not in OUTPUTS:
+        raise InvalidValue(f"outputs is {outputs!r}, but must be 'mean', 'each' or 'full'")
+    require_between("memory", memory, 1e6)
+
+
+def kernel_in_blocks(
+    features_of: Callable[[Any, np.ndarray], Features],
+    x: Any,
+    y: Any,
+    sizes: tuple[int, int],
+    outputs: Outputs,
+    dtype: Any,
+    *,
+    by_layer: bool,
+    memory: float,
+) -> Float[np.ndarray, "..."]:
+    """The kernel of all pairs of `x` and `y` (None: of `x`, each half once) from `features_of(inputs, rows)`, of which
+    `sizes` tells the outputs and the bytes of one sample."""
+    k, each = sizes
+    rows = k if outputs != "mean" else 1
+    symmetric, right_inputs = y is None, x if y is None else y
+    side = min(BLOCK // rows, int((memory / 4 / dtype.itemsize) ** 0.5 / rows), int(memory / (8 * each)), len(x))
+    side = max(side, 1)
+    kept: dict[tuple[bool, int], Features] = {}
+    room = each * (len(x) + (0 if symmetric else len(right_inputs))) <= memory
+
+    def of(first: int, *, right: bool) -> Features:
+        right = right and not symmetric
+        inputs = right_inputs if right else x
+        if (right, first) not in kept:
+            found = features_of(inputs, rows_of_block(len(inputs), first, side))
+            if not room:
+                return found
+            kept[right, first] = found
+        return kept[right, first]
+
+    return _assembled(of, len(x), len(right_inputs), side, outputs, k, dtype, by_layer, symmetric)
 
 
 BLOCK = 256
@@ -212,9 +236,15 @@ def _sizes(network: PyTree, x: Array, own_metric: bool) -> tuple[int, int]:
     except (TypeError, ValueError) as error:
         why = str(error).splitlines()[0]
         raise InvalidValue(f"a {type(network).__name__} does not take inputs of shape {x.shape[1:]}: {why}") from error
-    first = shapes[0]
-    k = first.derivatives.shape[1]
-    return k, sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    return sizes_of(shapes)
 
 
-__all__ = ["OUTPUTS", "Outputs", "empirical_kernel", "features", "layers_of", "traced_kernel"]
+def sizes_of(one: Features) -> tuple[int, int]:
+    """Outputs and bytes of one sample's features."""
+    return one[0].derivatives.shape[1], sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
+
+
+__all__ = [
+    "OUTPUTS", "Features", "Outputs", "empirical_kernel", "features", "kernel_in_blocks", "layers_of", "require_known", "sizes_of",
+    "traced_kernel",
+]  # fmt: skip
