@@ -32,7 +32,9 @@ def test_products_are_those_of_the_whole_matrix_kept_or_not(memory, monkeypatch)
         product._room = 40 * 90 * 8  # one slab and no more
     for _ in range(2):
         np.testing.assert_allclose(product(vectors, told.append), KERNEL.ntk(X) @ vectors, rtol=1e-9, atol=1e-9)
-    assert sum(told) == pytest.approx(2.0) and len(product._kept) == (2 if memory < 1e7 else 3)  # of the three the last is small
+    assert sum(told) == pytest.approx(2.0) and len(product._kept) == (
+        2 if memory < 1e7 else 3
+    )  # of the three the last is small
 
 
 def test_columns_of_the_matrix_save_products():

@@ -25,7 +25,7 @@ PROBES = [
     probes.JacobianSpectrum(), probes.Losses(), probes.SingularValues(), probes.UpdateCosine(), probes.WeightNorm(),
     probes.ModeStrength(jnp.eye(3, 5)), probes.RegressionErrors(), probes.StableRank(), probes.Sharpness(),
     probes.Traces(draws=2), probes.GradientNorm(), probes.Preactivations(), probes.PreactivationChange(),
-    probes.EmpiricalTangentKernel(2),
+    probes.EmpiricalTangentKernel(2), probes.InputSensitivity(),
 ]  # fmt: skip
 MODELS = [MLP(4, 3, "tanh"), DeepLinear(depth=3, width=5), lambda key: eqx.nn.MLP(5, 3, 4, 2, key=key)]
 

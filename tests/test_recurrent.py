@@ -16,7 +16,7 @@ from armillary.models import MLP
 from armillary.models.local_stability import RadiusDescent, Rescale, Stabilised, spectral_radius, step_radii
 from armillary.models.recurrent import OneStep, Recurrent
 from armillary.prediction import refusals
-from armillary.probes.recurrent import GradientNorm, InputSensitivity, StepRadii
+from armillary.probes.recurrent import GradientNorm, StepRadii, StepSensitivity
 from armillary.rules import Adam, Descent, Loss
 from armillary.rules.local_stability import LocalStability
 from armillary.tasks.sequences import DigitSequences, FilteredNoise
@@ -107,7 +107,7 @@ def test_sums_over_delays_are_their_closed_forms():
 def linear(model, length=8, steps=0):
     task = FilteredNoise((0.0,), (((0.0,) * model.width,),), sequences=2, length=length)
     return arm.Experiment(
-        task, model, Descent(steps=steps), [InputSensitivity(1)], arm.At((0, steps) if steps else (0,)), "float64"
+        task, model, Descent(steps=steps), [StepSensitivity(1)], arm.At((0, steps) if steps else (0,)), "float64"
     )
 
 
@@ -216,7 +216,7 @@ def test_sensitivities_and_gradients_are_dense_ones():
     task = DigitSequences(40)
     network = Recurrent("gru", 2, 6)(jax.random.key(0), 4, 10)
     train = task.sequences.train
-    seen = arm.probe(network, [InputSensitivity(3), GradientNorm(5)], data=task.sequences, loss=Loss("cross_entropy"))
+    seen = arm.probe(network, [StepSensitivity(3), GradientNorm(5)], data=task.sequences, loss=Loss("cross_entropy"))
     jacobian = jax.jit(jax.jacfwd(network))
     whole = np.stack([np.asarray(jacobian(x)) for x in train.inputs[:3]])
     np.testing.assert_allclose(seen.squared_sensitivity, (whole**2).sum(axis=(1, 3)).mean(axis=0), rtol=1e-4)
@@ -270,8 +270,8 @@ def test_a_near_miss_is_refused_with_its_reason(change, says):
          "a Own has no method rescaled(time, depth); use RadiusDescent"),
         (lambda: arm.probe(MLP(4)(jax.random.key(0), 2, 1), [StepRadii()], data=(jnp.ones((3, 4, 2)), jnp.ones(3))),
          "StepRadii needs a network with one-step maps, not a MLPNetwork"),
-        (lambda: arm.probe(MLP(4)(jax.random.key(0), 2, 1), [InputSensitivity()], data=(jnp.ones((3, 2)), jnp.ones(3))),
-         "InputSensitivity needs sequences [sample, time, input]; inputs have 2 axes"),
+        (lambda: arm.probe(MLP(4)(jax.random.key(0), 2, 1), [StepSensitivity()], data=(jnp.ones((3, 2)), jnp.ones(3))),
+         "StepSensitivity needs sequences [sample, time, input]; inputs have 2 axes"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_line(make, says):

@@ -2,6 +2,7 @@
 
 from armillary.models.activations import ACTIVATIONS as ACTIVATIONS
 from armillary.models.activations import Centred as Centred
+from armillary.models.activations import Hermite as Hermite
 from armillary.models.activations import Polynomial as Polynomial
 from armillary.models.activations import Rectified as Rectified
 from armillary.models.activations import activation as activation
@@ -63,6 +64,10 @@ from armillary.models.parametrisation import Scales as Scales
 from armillary.models.parametrisation import scales as scales
 from armillary.models.patch_network import PatchModel as PatchModel
 from armillary.models.patch_network import PatchNetwork as PatchNetwork
+from armillary.models.projection import ProjectedNetwork as ProjectedNetwork
+from armillary.models.projection import RandomProjection as RandomProjection
+from armillary.models.radial_kernel import RadialKernel as RadialKernel
+from armillary.models.radial_kernel import distance_kernel as distance_kernel
 from armillary.models.recurrent import Cell as Cell
 from armillary.models.recurrent import GatedCell as GatedCell
 from armillary.models.recurrent import OneStep as OneStep
@@ -123,6 +128,7 @@ __all__ = [
     "GatedCell",
     "Gaussian",
     "GreedyAutoencoder",
+    "Hermite",
     "Kernel",
     "LinearChain",
     "LinearKernel",
@@ -141,8 +147,11 @@ __all__ = [
     "Poles",
     "Polynomial",
     "Prepared",
+    "ProjectedNetwork",
+    "RadialKernel",
     "RadiusDescent",
     "RandomFeatures",
+    "RandomProjection",
     "Rectified",
     "Recurrent",
     "RecurrentNetwork",
@@ -165,6 +174,7 @@ __all__ = [
     "arc_cosine_features",
     "arc_cosine_tangent",
     "dense_layers",
+    "distance_kernel",
     "dropped",
     "end_to_end",
     "frozen",

@@ -96,6 +96,32 @@ class Polynomial:
 
 
 @dataclass(frozen=True)
+class Hermite:
+    """The sum of a_n He_n(x)/sqrt(n!), the probabilists' Hermite polynomials of unit mean square, with a_0 first.
+
+    Of z ~ N(0, 1) it has the mean square sum of a_n², and E f(u) f(v) = sum of a_n² rho^n at correlation rho: a layer's kernel
+    is written down by its coefficients. Raises `InvalidValue` where there is none, or more than 64.
+
+    >>> print(Hermite((0.0, 0.0, 1.0))(jnp.array([0.0, 1.0])).round(4))  # (x² - 1)/sqrt(2)
+    [-0.7071  0.    ]
+    """
+
+    coefficients: tuple[float, ...]
+
+    def __post_init__(self):
+        require_between("the number of coefficients", len(self.coefficients), 1, 64)
+        require_between("a coefficient", self.coefficients, -1e30, 1e30)
+
+    def __call__(self, x: Array) -> Array:
+        below, now = jnp.zeros_like(x), jnp.ones_like(x)
+        total = self.coefficients[0] * now
+        for n, coefficient in enumerate(self.coefficients[1:]):
+            below, now = now, (x * now - n**0.5 * below) / (n + 1) ** 0.5
+            total = total + coefficient * now
+        return total
+
+
+@dataclass(frozen=True)
 class Centred:
     """An activation less its mean over N(0, 1), so that random features of it have no constant part.
 

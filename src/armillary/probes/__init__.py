@@ -1,5 +1,7 @@
 """Instruments: pure functions of a snapshot, on a network inside `simulate` or on a user's own."""
 
+from armillary.probes.agreement import Agreement as Agreement
+from armillary.probes.agreement import TestFit as TestFit
 from armillary.probes.clusters import ClusterCurvature as ClusterCurvature
 from armillary.probes.conserved import ConservedQuantities as ConservedQuantities
 from armillary.probes.conserved import SaddleCoordinates as SaddleCoordinates
@@ -42,6 +44,7 @@ from armillary.probes.matrix_recovery import MatrixRecovery as MatrixRecovery
 from armillary.probes.matrix_recovery import MatrixSpectrum as MatrixSpectrum
 from armillary.probes.matrix_recovery import PrincipalCosines as PrincipalCosines
 from armillary.probes.matrix_recovery import Surplus as Surplus
+from armillary.probes.modes import UnlearnedModes as UnlearnedModes
 from armillary.probes.patches import PatchFeatures as PatchFeatures
 from armillary.probes.paths import PathLoss as PathLoss
 from armillary.probes.paths import SegmentLoss as SegmentLoss
@@ -54,13 +57,15 @@ from armillary.probes.pretraining import TeacherAccuracy as TeacherAccuracy
 from armillary.probes.probe import Probe as Probe
 from armillary.probes.probe import probe as probe
 from armillary.probes.recurrent import GradientNorm as GradientNorm
-from armillary.probes.recurrent import InputSensitivity as InputSensitivity
 from armillary.probes.recurrent import StepRadii as StepRadii
+from armillary.probes.recurrent import StepSensitivity as StepSensitivity
 from armillary.probes.regression import FrozenSubspace as FrozenSubspace
 from armillary.probes.regression import RegressionErrors as RegressionErrors
 from armillary.probes.robust_recovery import SignalResidual as SignalResidual
 from armillary.probes.robust_recovery import SignRIP as SignRIP
 from armillary.probes.robust_recovery import TeacherLoss as TeacherLoss
+from armillary.probes.sensitivity import InputSensitivity as InputSensitivity
+from armillary.probes.sensitivity import LabelSensitivity as LabelSensitivity
 from armillary.probes.smoother import EffectiveRanks as EffectiveRanks
 from armillary.probes.smoother import EnsembleErrors as EnsembleErrors
 from armillary.probes.smoother import SmootherErrors as SmootherErrors
@@ -85,6 +90,7 @@ from armillary.probes.weights import WeightNorm as WeightNorm
 
 __all__ = [
     "Accuracy",
+    "Agreement",
     "Balancedness",
     "BatchCurvature",
     "BatchDensity",
@@ -121,6 +127,7 @@ __all__ = [
     "KernelDrift",
     "KernelSpectrum",
     "KernelTargetAlignment",
+    "LabelSensitivity",
     "LayerCurvature",
     "LayerHessian",
     "LearningRate",
@@ -156,12 +163,15 @@ __all__ = [
     "StateSpaceWeights",
     "Stationarity",
     "StepRadii",
+    "StepSensitivity",
     "SubproductSpectrum",
     "SubspaceError",
     "Surplus",
     "TeacherAccuracy",
     "TeacherLoss",
+    "TestFit",
     "Traces",
+    "UnlearnedModes",
     "UpdateCosine",
     "WeightMoments",
     "WeightNorm",

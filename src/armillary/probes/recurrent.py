@@ -43,7 +43,7 @@ class StepRadii(Probe):
         }
 
 
-class InputSensitivity(Probe):
+class StepSensitivity(Probe):
     """How strongly the output depends on each step of the input, over the first `samples` training sequences.
 
     With J_t the derivative of the network's output by the input at step t, [output, input]: `squared_sensitivity`, float[step],

@@ -1,6 +1,6 @@
 """The house style of figures: colour-blind-safe, journal-sized, text as text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 """Okabe and Ito's palette, the yellow left out: it vanishes on white."""
 
 RC = {
-    "figure.constrained_layout.use": True,
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
@@ -35,21 +34,27 @@ RC = {
 def save(figure: Figure, folder: Path) -> dict[str, Path]:
     """Draw a figure and write it as SVG and PNG; returns the two paths."""
     import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     from armillary.store import write_whole
 
     rows, columns = figure.grid
     settings: Any = {**mpl.rcParamsDefault, "backend": mpl.rcParams["backend"], **RC, "axes.prop_cycle": _cycle()}
     with mpl.rc_context(settings):
-        canvas = Canvas(figsize=figure.size or (3.7 * columns + 0.6, 2.9 * rows))
+        size, layout = figure.size or (3.7 * columns + 0.6, 2.9 * rows), ConstrainedLayoutEngine()
+        canvas = Canvas(figsize=size, dpi=RC["savefig.dpi"], layout=layout)
+        FigureCanvasAgg(canvas)  # what text is measured with
         figure.draw(canvas.subplots(rows, columns, squeeze=False))
+        # Laid out once, here: under a layout engine matplotlib draws everything once more before it writes a format.
+        layout.execute(canvas)
+        canvas.set_layout_engine(None)
         paths = {}
         kinds: dict[str, Any] = {"png": {}, "svg": {"metadata": {"Date": None}}}
         for kind, extra in kinds.items():
             path = folder / f"{figure.name}.{kind}"
             paths[kind] = write_whole(path, lambda hidden, k=kind, e=extra: canvas.savefig(hidden, format=k, **e))
-            canvas.set_layout_engine("none")  # laid out once, not again for each format
     return paths
 
 
@@ -108,3 +113,16 @@ def label(axis: Any, x: str, y: str, title: str = "", *, xlog: bool = False, ylo
 def panels(axes: Any) -> Sequence[Any]:
     """All axes of a grid in reading order."""
     return list(np.ravel(axes))
+
+
+def cobweb(axis: Any, function: Callable[[Any], Any], start: float, *, color: str, steps: int = 12) -> None:
+    """A function of [0, 1] into itself, the diagonal, and the path of its iterates from `start`."""
+    grid = np.linspace(0, 1, 200)
+    axis.plot(grid, function(grid), color=color)
+    axis.plot(grid, grid, color="0.7", linewidth=1)
+    path = [(start, 0.0)]
+    for _ in range(steps):
+        after = float(function(path[-1][0]))
+        path += [(path[-1][0], after), (after, after)]
+    axis.plot(*np.array(path).T, "-", color="0.2", linewidth=0.9)
+    axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")

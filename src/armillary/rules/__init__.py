@@ -36,11 +36,17 @@ from armillary.rules.solved import Solved as Solved
 from armillary.rules.solved import Solver as Solver
 from armillary.rules.solvers import KernelRidge as KernelRidge
 from armillary.rules.solvers import KernelSmoother as KernelSmoother
+from armillary.rules.votes import BayesClassifier as BayesClassifier
+from armillary.rules.votes import BayesNetwork as BayesNetwork
+from armillary.rules.votes import KernelVote as KernelVote
+from armillary.rules.votes import Voters as Voters
 
 __all__ = [
     "LOSSES",
     "SGD",
     "Adam",
+    "BayesClassifier",
+    "BayesNetwork",
     "Constant",
     "ContrastiveLikelihood",
     "Cosine",
@@ -53,6 +59,7 @@ __all__ = [
     "Independently",
     "KernelRidge",
     "KernelSmoother",
+    "KernelVote",
     "LanczosRate",
     "LeastSquares",
     "LinearClassifier",
@@ -70,6 +77,7 @@ __all__ = [
     "Solved",
     "Solver",
     "Trapping",
+    "Voters",
     "WarmUp",
     "heavy_ball",
     "scale_by_curvature",

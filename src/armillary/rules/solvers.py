@@ -38,6 +38,14 @@ class KernelSmoother(eqx.Module):
         """The weight of each training target in each point's prediction."""
         return self.kernel(inputs, self.centres) @ self.inverse
 
+    def label_gradients(self, point: Float[Array, " input"]) -> Float[Array, "input sample"]:
+        """The gradient in the point of each training target's weight in its prediction: interaction matrix times inverse."""
+        return self.kernel.gradients(point, self.centres) @ self.inverse
+
+    def input_jacobian(self, point: Float[Array, " input"]) -> Float[Array, "output input"]:
+        """Derivatives of the prediction in the point; kernels that loop over neurons have none by reverse mode."""
+        return (self.label_gradients(point) @ self.targets).T
+
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " output"]:
         return (self.smoother(x[None]) @ self.targets)[0]
 

@@ -13,6 +13,7 @@ from armillary.tasks.data import Samples as Samples
 from armillary.tasks.data import Task as Task
 from armillary.tasks.data import problem_key as problem_key
 from armillary.tasks.digits import Digits as Digits
+from armillary.tasks.eigenfeatures import Eigenfeatures as Eigenfeatures
 from armillary.tasks.files import ImageFiles as ImageFiles
 from armillary.tasks.files import read_cifar10 as read_cifar10
 from armillary.tasks.files import read_idx as read_idx
@@ -27,6 +28,7 @@ from armillary.tasks.latent import LatentTeacher as LatentTeacher
 from armillary.tasks.latent import Pairs as Pairs
 from armillary.tasks.linear import Correlations as Correlations
 from armillary.tasks.linear import LinearTeacher as LinearTeacher
+from armillary.tasks.on_sphere import OnSphere as OnSphere
 from armillary.tasks.patches import FeaturePatches as FeaturePatches
 from armillary.tasks.quadratic import QuadraticPopulation as QuadraticPopulation
 from armillary.tasks.quadratic import QuadraticTeacher as QuadraticTeacher
@@ -42,12 +44,15 @@ from armillary.tasks.shuffled import ShuffledPixels as ShuffledPixels
 from armillary.tasks.single_index import QuadraticSingleIndex as QuadraticSingleIndex
 from armillary.tasks.single_index import SingleIndexPopulation as SingleIndexPopulation
 from armillary.tasks.sparse import SparseRegression as SparseRegression
+from armillary.tasks.sphere import ArcRegions as ArcRegions
+from armillary.tasks.sphere import DirichletClasses as DirichletClasses
 from armillary.tasks.spiked import NoisyQuadratic as NoisyQuadratic
 from armillary.tasks.spiked import QuadraticForm as QuadraticForm
 from armillary.tasks.teacher import NetworkTeacher as NetworkTeacher
 from armillary.tasks.whiten import whitened as whitened
 
 __all__ = [
+    "ArcRegions",
     "ContrastivePairs",
     "Correlations",
     "CovariateNoise",
@@ -55,6 +60,8 @@ __all__ = [
     "DigitRows",
     "DigitSequences",
     "Digits",
+    "DirichletClasses",
+    "Eigenfeatures",
     "FactorModel",
     "FeaturePatches",
     "FilteredNoise",
@@ -72,6 +79,7 @@ __all__ = [
     "MatrixSensing",
     "NetworkTeacher",
     "NoisyQuadratic",
+    "OnSphere",
     "Pairs",
     "Population",
     "QuadraticForm",

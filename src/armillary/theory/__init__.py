@@ -44,6 +44,11 @@ from armillary.theory.implicit_bias import minimum_l1 as minimum_l1
 from armillary.theory.implicit_bias import minimum_l2 as minimum_l2
 from armillary.theory.implicit_bias import mirror_flow as mirror_flow
 from armillary.theory.implicit_bias import penalty as penalty
+from armillary.theory.input_sensitivity import KernelSensitivity as KernelSensitivity
+from armillary.theory.input_sensitivity import SphereKernel as SphereKernel
+from armillary.theory.input_sensitivity import kernel_sensitivity as kernel_sensitivity
+from armillary.theory.input_sensitivity import sphere_kernel as sphere_kernel
+from armillary.theory.input_sensitivity import universal_bound as universal_bound
 from armillary.theory.input_to_state import DisturbedScalarFlow as DisturbedScalarFlow
 from armillary.theory.input_to_state import Equilibrium as Equilibrium
 from armillary.theory.input_to_state import critical_amplitude as critical_amplitude
@@ -67,6 +72,7 @@ from armillary.theory.linear_convergence import needed_width as needed_width
 from armillary.theory.linear_convergence import opposed_mode as opposed_mode
 from armillary.theory.linear_convergence import wide_contraction as wide_contraction
 from armillary.theory.linear_convergence import wide_null_part as wide_null_part
+from armillary.theory.linear_dynamics import LinearDynamics as LinearDynamics
 from armillary.theory.linear_regression import HighDimensionalRegression as HighDimensionalRegression
 from armillary.theory.linear_regression import best_ridge_error as best_ridge_error
 from armillary.theory.linear_regression import best_stopping as best_stopping
@@ -115,6 +121,8 @@ from armillary.theory.path_counts import state_path_count as state_path_count
 from armillary.theory.path_counts import total_gradient as total_gradient
 from armillary.theory.phase import Phase as Phase
 from armillary.theory.phase import phase as phase
+from armillary.theory.power_law_modes import fit_modes as fit_modes
+from armillary.theory.power_law_modes import power_law_modes as power_law_modes
 from armillary.theory.pretraining import FactorRegression as FactorRegression
 from armillary.theory.pretraining import crossing as crossing
 from armillary.theory.pretraining import informativeness as informativeness
@@ -123,6 +131,8 @@ from armillary.theory.pretraining import pretrained_excess as pretrained_excess
 from armillary.theory.pretraining import representation_error as representation_error
 from armillary.theory.pretraining import residual_variance as residual_variance
 from armillary.theory.pretraining import typical_informativeness as typical_informativeness
+from armillary.theory.projected_regression import ProjectedRegression as ProjectedRegression
+from armillary.theory.projected_regression import online_errors as online_errors
 from armillary.theory.quadratic import HighDimensionalQuadratic as HighDimensionalQuadratic
 from armillary.theory.quadratic import QuadraticFlow as QuadraticFlow
 from armillary.theory.quadratic import high_dimensional_flow as high_dimensional_flow
@@ -153,6 +163,9 @@ from armillary.theory.robust_recovery import expected_descent as expected_descen
 from armillary.theory.robust_recovery import expected_flow as expected_flow
 from armillary.theory.robust_recovery import learning_time as learning_time
 from armillary.theory.robust_recovery import statistical_error as statistical_error
+from armillary.theory.scaling_law import ScalingLaw as ScalingLaw
+from armillary.theory.scaling_law import exponents_of as exponents_of
+from armillary.theory.scaling_law import scaling_law as scaling_law
 from armillary.theory.spiked import NoisyDescent as NoisyDescent
 from armillary.theory.spiked import SpikedWigner as SpikedWigner
 from armillary.theory.spiked import coupled_limit as coupled_limit
@@ -180,6 +193,8 @@ from armillary.theory.theory import THEORIES as THEORIES
 from armillary.theory.theory import Check as Check
 from armillary.theory.theory import Theory as Theory
 from armillary.theory.theory import theory as theory
+from armillary.theory.wide_deep import WideDeepLimit as WideDeepLimit
+from armillary.theory.wide_deep import shape_distance as shape_distance
 from armillary.theory.wide_network import WideNetwork as WideNetwork
 
 __all__ = [
@@ -197,8 +212,10 @@ __all__ = [
     "FreeJacobi",
     "HighDimensionalQuadratic",
     "HighDimensionalRegression",
+    "KernelSensitivity",
     "LayerCurvatureAtStart",
     "LeadingMode",
+    "LinearDynamics",
     "MarchenkoPastur",
     "MarginDirection",
     "MeanReadoutDescent",
@@ -208,13 +225,16 @@ __all__ = [
     "OpposedFlow",
     "OrthogonalContraction",
     "Phase",
+    "ProjectedRegression",
     "QuadraticFlow",
     "RidgeErrors",
     "RobustRecovery",
+    "ScalingLaw",
     "Semicircle",
     "SignalWalk",
     "SolvableCatapult",
     "Spectrum",
+    "SphereKernel",
     "SpikedWigner",
     "StackedPaths",
     "StateSpaceFlow",
@@ -224,6 +244,7 @@ __all__ = [
     "SymmetricSensing",
     "Theory",
     "TwoLayerRidge",
+    "WideDeepLimit",
     "WideNetwork",
     "WideTwoLayerFlow",
     "activation_constants",
@@ -270,6 +291,7 @@ __all__ = [
     "error_bound",
     "expected_descent",
     "expected_flow",
+    "exponents_of",
     "factor_flow",
     "feature_errors",
     "final_error",
@@ -277,6 +299,7 @@ __all__ = [
     "final_weak_share",
     "first_step_gradient",
     "first_step_stable_rank",
+    "fit_modes",
     "fixed_correlation",
     "fixed_length",
     "gain",
@@ -285,6 +308,7 @@ __all__ = [
     "infinitely_deep_time",
     "informativeness",
     "kappa",
+    "kernel_sensitivity",
     "largest_delay",
     "largest_rates",
     "layer_correlation",
@@ -312,6 +336,7 @@ __all__ = [
     "mode_time",
     "moment_descent",
     "needed_width",
+    "online_errors",
     "opposed_mode",
     "orthonormal_flow",
     "oscillating_growth",
@@ -320,6 +345,7 @@ __all__ = [
     "path_sum",
     "penalty",
     "phase",
+    "power_law_modes",
     "pretrained_excess",
     "propagated",
     "random_feature_errors",
@@ -332,14 +358,17 @@ __all__ = [
     "riccati_flow",
     "saddle_flow",
     "sampled_variance",
+    "scaling_law",
     "scheduled_course",
     "scheduled_map",
     "scheduled_shrinkage",
     "second_moments",
+    "shape_distance",
     "share",
     "signal_decay",
     "spectral_errors",
     "spectral_statistics",
+    "sphere_kernel",
     "spiked_covariance",
     "spiked_spectrum",
     "spiked_wigner",
@@ -359,6 +388,7 @@ __all__ = [
     "typical_informativeness",
     "typical_start",
     "unbalanced_mode",
+    "universal_bound",
     "weight_flow",
     "wide_contraction",
     "wide_null_part",

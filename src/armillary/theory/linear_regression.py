@@ -1,6 +1,7 @@
 """Learning curves of high-dimensional linear regression under gradient flow (Advani & Saxe 2017)."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -65,7 +66,7 @@ def best_stopping(ratio: float, excess: float, noise: float = 1.0) -> tuple[floa
     error = lambda log_time: regression_curve(np.exp([log_time]), ratio, excess, noise)[0][0]
     grid = np.linspace(np.log(1e-3), np.log(1e5), 60)
     start = grid[int(np.argmin([error(x) for x in grid]))]
-    found = minimize_scalar(error, bounds=(start - 0.5, start + 0.5), method="bounded", options={"xatol": 1e-6})
+    found: Any = minimize_scalar(error, bounds=(start - 0.5, start + 0.5), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x)), float(found.fun)
 
 

@@ -18,7 +18,7 @@ from armillary.models.recurrent import Recurrent
 from armillary.prediction import predict
 from armillary.probes.losses import data_of
 from armillary.probes.probe import Probe
-from armillary.probes.recurrent import GradientNorm, InputSensitivity, StepRadii
+from armillary.probes.recurrent import GradientNorm, StepRadii, StepSensitivity
 from armillary.process import Process
 from armillary.quantity import Quantity
 from armillary.report.figure import Figure
@@ -88,7 +88,7 @@ class RnnStability(Study):
 
     depth: int = at_least(2, default=5, smoke=2)
     """Recurrent layers of the trained networks."""
-    width: int = at_least(4, default=32, smoke=16, paper=128)
+    width: int = at_least(4, default=32, smoke=8, paper=128)
     """Their units."""
     steps: int = at_least(20, default=400, smoke=20, paper=4000)
     """Steps of Adam."""
@@ -96,7 +96,7 @@ class RnnStability(Study):
     """Steps of the gated networks, each of which costs as much as three."""
     learning_rate: float = above(0.0, default=3e-3)
     """Its learning rate."""
-    batch: int = at_least(1, default=32)
+    batch: int = at_least(1, default=32, smoke=2)
     """Sequences of a step."""
     starts: tuple[float, ...] = above(0.0, default=(1.2, 1.0, ROOT, HALF))
     """Initial radii, in time and depth alike."""
@@ -159,7 +159,7 @@ class RnnStability(Study):
     def _linear(self, model: Recurrent, length: int) -> Experiment:
         inputs = model.width
         task = FilteredNoise((0.0,), (((0.0,) * inputs,),), sequences=1, length=length)
-        return Experiment(task, model, Descent(steps=0), [InputSensitivity(1)], At((0,)), precision="float64" if model.weights == "constant" else "float32")
+        return Experiment(task, model, Descent(steps=0), [StepSensitivity(1)], At((0,)), precision="float64" if model.weights == "constant" else "float32")
 
     def measure(self, name, what, seeds, key, progress):
         if name == "first":

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from armillary.errors import InvalidValue
-from armillary.models.activations import ACTIVATIONS, Activation, Polynomial, Rectified, activation
-from armillary.theory.kernels.series import hermite_dual
+from armillary.models.activations import ACTIVATIONS, Activation, Hermite, Polynomial, Rectified, activation
+from armillary.theory.kernels.series import hermite_dual, listed_dual
 
 Pair = tuple[Array, Array]
 """D and D', of the same shape. D' is infinite where the activation jumps and both inputs are the same."""
@@ -42,6 +42,8 @@ def dual(phi: str | Activation, terms: int = 64) -> Dual:
     if isinstance(phi, Rectified):
         size = phi.a**2 + phi.b**2
         return _rectified(phi.a / size**0.5, phi.b / size**0.5)
+    if isinstance(phi, Hermite):
+        return listed_dual(phi)
     if isinstance(phi, Polynomial):
         return hermite_dual(phi, len(phi.coefficients))
     if isinstance(phi, str) and phi in CLOSED:

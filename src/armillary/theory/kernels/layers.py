@@ -21,6 +21,8 @@ from armillary.theory.kernels.dual import dual, require_slope
 from armillary.theory.kernels.norms import Norms, Pair
 
 Padding = Literal["circular", "same", "valid"]
+Number = Any
+"""A float; traced where a model whose numbers are swept draws its limit."""
 
 
 class Layer(eqx.Module):
@@ -48,10 +50,10 @@ class Dense(Layer):
     have one learning rate (the NTK parametrisation); 0 says that they are not trained.
     """
 
-    weight_variance: float = 1.0
-    bias_variance: float = 0.0
-    weight_rate: float | None = None
-    bias_rate: float | None = None
+    weight_variance: Number = 1.0
+    bias_variance: Number = 0.0
+    weight_rate: Number | None = None
+    bias_rate: Number | None = None
 
     def __check_init__(self):
         for name in ("weight_variance", "bias_variance", "weight_rate", "bias_rate"):

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 
 from armillary.errors import InvalidValue
+from armillary.models.activations import GAINS
 from armillary.models.convolutional import ConvolutionalNet
 from armillary.models.deep_linear import DeepLinear
 from armillary.models.features import RandomFeatures
 from armillary.models.initialisation import Gaussian, Orthogonal
+from armillary.models.macroscopic import Macroscopic
 from armillary.models.mlp import MLP
 from armillary.models.parametrisation import Role, Scales
+from armillary.models.tangent_kernel import FiniteWidth
 from armillary.theory.kernels.gram import Kernel
 from armillary.theory.kernels.layers import Activation, Convolution, Dense, Flatten, GlobalAveragePool, Layer
 
@@ -66,7 +69,7 @@ def _trained(model: Any, s: Scales, gain: Any, fan_in: int, layer: type[Dense] =
     if model.bias:
         factor = model.bias_scale**2
         biased = {"bias_variance": factor * (model.bias_variance or 0.0), "bias_rate": factor * s.rate}
-    variance = float(each * s.deviation**2 * gain * model.scale**2)
+    variance = each * s.deviation**2 * gain * model.scale**2
     return layer(weight_variance=variance, weight_rate=float(each * s.rate), **biased, **more)
 
 
@@ -80,6 +83,15 @@ def _(model: MLP, inputs: int | None) -> list[Layer]:
         s, gain = model.scales_of(role, fan_in, fan_out)
         made += [_trained(model, s, gain, fan_in), Activation(model.activation)]
     return made[:-1]
+
+
+@layers_of_model.register
+def _(model: Macroscopic, inputs: int | None) -> list[Layer]:
+    count, width, scales = float(_needed(model, inputs)), model.width, model.scales
+    made: list[Layer] = [Dense(count, 0.0, count * width / scales[0] ** 2, 0.0), Activation(model.activation)]
+    for scale in scales[1:-1]:
+        made += [Dense(1.0, 0.0, width / scale**2, 0.0), Activation(model.activation)]
+    return [*made, Dense(model.kappa**2 / width, 0.0, (model.kappa / scales[-1]) ** 2, 0.0)]
 
 
 @layers_of_model.register
@@ -120,3 +132,11 @@ def _(model: RandomFeatures, inputs: int | None) -> list[Layer]:
     fixed = Dense(model.projection_scale**2 * count, 0.0, 0.0, 0.0)
     readout = Dense(model.scale**2 * model.width, 0.0, model.width, 0.0)
     return [fixed, Activation(model.activation), readout]
+
+
+@layers_of_model.register
+def _(model: FiniteWidth, inputs: int | None) -> list[Layer]:
+    count = float(_needed(model, inputs))  # its weights are N(0, 1), not over the number of inputs
+    gain = GAINS.get(model.activation, 1.0) if isinstance(model.activation, str) else 1.0
+    first = Dense(count, 0.0, count * model.first_layer, 0.0)
+    return [first, Activation(model.activation), Dense(gain, 0.0, gain * model.read_out, 0.0)]

@@ -6,6 +6,7 @@ so that equal and opposite inputs are exact, and what is left off bounds the err
 """
 
 from collections.abc import Callable
+from math import factorial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 from jaxtyping import Array
 
 from armillary.errors import InvalidValue, require_between
-from armillary.models.activations import Activation, activation
+from armillary.models.activations import Activation, Hermite, activation
 
 if TYPE_CHECKING:
     from armillary.theory.kernels.dual import Dual
@@ -23,13 +24,13 @@ SPACING = 0.05
 """Of the nodes, even in the logarithm of |z|: a kink or jump at 0 costs nothing."""
 
 
-def _nodes() -> tuple[np.ndarray, np.ndarray]:
+def nodes() -> tuple[np.ndarray, np.ndarray]:
     """Nodes z > 0 and the weights of the Gaussian measure there."""
     z = np.exp(np.arange(-30.0, 2.6, SPACING))
     return z, SPACING * z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
 
 
-def _hermite(z: np.ndarray, terms: int) -> np.ndarray:
+def hermite(z: np.ndarray, terms: int) -> np.ndarray:
     """He_n(z)/sqrt(n!) for n < terms, float[n, node]."""
     rows = [np.ones_like(z), z]
     for n in range(1, terms - 1):
@@ -51,8 +52,8 @@ def coefficients(phi: Callable[[Array], Array], variance: Array, terms: int) -> 
     Quadrature in log |z|; exact to rounding for functions that are smooth but for 0 and grow no faster than a power.
     """
     variance = jnp.asarray(variance)
-    z, weights = _nodes()
-    table = jnp.asarray(_hermite(z, terms) * weights, variance.dtype)
+    z, weights = nodes()
+    table = jnp.asarray(hermite(z, terms) * weights, variance.dtype)
     points = jnp.sqrt(variance)[..., None] * jnp.asarray(z, variance.dtype)
     above, below = phi(points), phi(-points)
     even, odd = (above + below) / 2, (above - below) / 2
@@ -73,11 +74,16 @@ def _summed(left: Coefficients, right: Coefficients, rho: Array) -> Array:
     """The sum over n of a_n b_n rho^n, remainders included, by Horner's rule."""
     terms = left.values.shape[-1]
     last = terms + (terms % 2)  # the next even power; the odd one after it
-    tail = jnp.sqrt(left.even * right.even) + jnp.sqrt(left.odd * right.odd) * rho
+    tail = _root(left.even * right.even) + _root(left.odd * right.odd) * rho
     value = tail * rho ** (last - terms)
     for n in reversed(range(terms)):
         value = value * rho + left.values[..., n] * right.values[..., n]
     return value
+
+
+def _root(x: Array) -> Array:
+    """The square root, with slope 0 at 0: nothing is left of a function whose series is all there."""
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
 
 
 def hermite_dual(phi: str | Activation, terms: int = 64) -> "Dual":
@@ -102,13 +108,54 @@ def hermite_dual(phi: str | Activation, terms: int = 64) -> "Dual":
     return Dual(pair, same, closed=False)
 
 
+def listed_dual(phi: Hermite) -> "Dual":
+    """The dual of an activation that is given by its Hermite coefficients: exact, at any variance.
+
+    At variance q the coefficients are a_m(q) = q^(m/2) sum over k of sqrt((m + 2k)!/m!) ((q - 1)/2)^k a_(m+2k)/k!, from the
+    generating function of the Hermite polynomials.
+    """
+    from armillary.theory.kernels.dual import Dual
+
+    given = phi.coefficients
+
+    def at(q: Array) -> list[Array]:
+        found = []
+        for m in range(len(given)):
+            parts = [
+                given[n]
+                * (factorial(n) / factorial(m)) ** 0.5
+                / factorial((n - m) // 2)
+                * ((q - 1) / 2) ** ((n - m) // 2)
+                for n in range(m, len(given), 2)
+                if given[n]
+            ]
+            found.append(q ** (m / 2) * sum(parts) if parts else jnp.zeros_like(q))
+        return found
+
+    def pair(q: Array, p: Array, c: Array) -> tuple[Array, Array]:
+        size = jnp.sqrt(q) * jnp.sqrt(p)
+        rho = jnp.clip(c / size, -1, 1)
+        squares = [a * b for a, b in zip(at(q), at(p), strict=True)]
+        value, slope = jnp.zeros_like(rho), jnp.zeros_like(rho)
+        for m, square in reversed(list(enumerate(squares))):
+            value = value * rho + square
+            slope = slope * rho + m * square if m else slope
+        return value, slope / size
+
+    def same(q: Array) -> tuple[Array, Array]:
+        squares = [a**2 for a in at(q)]
+        return sum(squares, jnp.zeros_like(q)), sum((m * s for m, s in enumerate(squares)), jnp.zeros_like(q)) / q
+
+    return Dual(pair, same)
+
+
 def _slope(phi: Callable[[Array], Array]) -> Callable[[Array], Array]:
     return lambda x: jax.jvp(phi, (x,), (jnp.ones_like(x),))[1]
 
 
 def mean_square(phi: Callable[[Array], Array], variance: Array) -> Array:
     """E phi(sqrt(variance) z)², for each variance."""
-    z, weights = _nodes()
+    z, weights = nodes()
     points = jnp.sqrt(variance)[..., None] * jnp.asarray(z, variance.dtype)
     return (phi(points) ** 2 + phi(-points) ** 2) @ jnp.asarray(weights, variance.dtype)
 
@@ -136,7 +183,7 @@ def series_error(phi: str | Activation, variance: float, terms: int = 64) -> tup
 
 def require_integrable(phi: str | Activation, largest: float) -> None:
     """Raise where E phi² does not exist, or is not finite in float64, at the largest of the variances that occur."""
-    z, weights = _nodes()
+    z, weights = nodes()
     with jax.enable_x64(True):
         points = jnp.asarray(np.sqrt(largest) * z)
         squares = np.asarray(activation(phi)(points) ** 2 + activation(phi)(-points) ** 2, float)
