@@ -9,6 +9,7 @@ from scipy.integrate import solve_ivp
 import armillary as arm
 from armillary.errors import InvalidValue
 from armillary.models import MLP
+from armillary.prediction import refusals
 from armillary.tasks.given import GivenSamples
 from armillary.theory.kernels import (
     Activation,
@@ -134,6 +135,15 @@ def test_learning_curves_are_those_of_fits(ridge):
             fit = ridge_regression(gram[np.ix_(mine, mine)], noisy[mine], ridge)
             found.append(np.mean((gram[np.ix_(rest, mine)] @ fit.dual[:, 0] - noisy[rest]) ** 2))
         assert abs(np.mean(found) - error) < 4 * np.std(found) / np.sqrt(20) + 0.03 * error
+
+
+def test_a_learning_curve_says_where_fits_are_elsewhere():
+    """Modes of one-dimensional inputs are not independent: sines are fitted far worse than if they were."""
+    x = np.random.default_rng(0).normal(size=(300, 1))
+    low = learning_curve(np.exp(-((x - x.T) ** 2)), x, np.sin(3 * x[:, 0]), [4, 16, 64], ridge=1e-3)
+    assert "at 16 samples fits have the error" in refusals(low)["kernel regression"][0]
+    x = np.random.default_rng(0).normal(size=(400, 8))
+    assert not refusals(learning_curve(x @ x.T, x, x[:, 0], [4, 16, 64], ridge=1e-3, noise=0.5))
 
 
 def test_learning_curves_of_white_inputs_are_the_known_ones():

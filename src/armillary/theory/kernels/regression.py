@@ -4,6 +4,7 @@ Learning curves follow from the kernel's eigenvalues and the target's coefficien
 modes. Sources: Bordelon, Canatar & Pehlevan (2020); Canatar, Bordelon & Pehlevan (2021); Simon et al. (2021).
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +15,13 @@ from jaxtyping import Float
 from armillary.errors import InvalidValue, require_between
 from armillary.theory.deterministic_equivalents import Spectrum, effective_ridge
 from armillary.theory.kernels.gram import Kernel
+from armillary.theory.theory import Check
+
+APART = 0.15
+"""Relative distance of a learning curve from fits, beyond two of their standard errors, up to which it holds."""
+
+FITTED, FITS = 512, 8
+"""Samples up to which a learning curve is checked by fits, and how many fits of each number."""
 
 RESOLVED = 0.5
 """Share of the data that may be training samples: the Gram matrix of all of them must resolve what so many learn."""
@@ -132,8 +140,9 @@ def learning_curve(
     are numbers of training samples (None: powers of 2 up to half of all).
 
     Assumes training samples drawn from the data's law, few beside those given (at most half), and errors along the modes that
-    behave as if they were independent: good where many modes count. Targets that the Gram matrix does not see count as
-    noise that is never learned. Returns `test_error` and `train_error` [samples], mean squares of one sample over outputs
+    behave as if they were independent: good where many modes count and inputs have many dimensions. That is checked by a few fits
+    to random parts of the data, of up to 512 samples: where they are more than 15 % away, the attribute `refusals` says so
+    (`armillary.prediction.refusals`). Targets that the Gram matrix does not see count as noise that is never learned. Returns `test_error` and `train_error` [samples], mean squares of one sample over outputs
     summed, and `kappa` [samples], the eigenvalue at which modes begin not to be learned. Raises `InvalidValue` for more
     samples than half of the data, or shapes that do not fit.
 
@@ -165,4 +174,28 @@ def learning_curve(
             labels("effective regularisation"),
         ),
     }
-    return xr.Dataset(found, coords={"samples": chosen})
+    fits = {n: error for n, error in zip(chosen, errors[:, 0], strict=True) if n <= FITTED}
+    check = _independent(gram, y.reshape(len(y), -1), fits, ridge, noise)
+    refused = {} if check.holds else {"kernel regression": [str(check)]}
+    return xr.Dataset(found, coords={"samples": chosen}, attrs={"refusals": json.dumps(refused)})
+
+
+def _independent(gram: np.ndarray, y: np.ndarray, said: dict[int, float], ridge: float, noise: float) -> Check:
+    """That fits to random parts of the data have the errors that were said, at each number of samples."""
+    draws, worst = np.random.default_rng(0), (0.0, "there is none to be checked")
+    for n, expected in said.items():
+        errors = []
+        for _ in range(FITS):
+            order, noisy = draws.permutation(len(y)), y + noise * draws.normal(size=y.shape)
+            mine, rest = order[:n], order[n:]
+            values, vectors = np.linalg.eigh(gram[np.ix_(mine, mine)])
+            small = values + ridge <= 1e-13 * n * (values[-1] + ridge)
+            dual = vectors @ (
+                np.where(small, 0.0, 1 / np.where(small, 1.0, values + ridge))[:, None] * (vectors.T @ noisy[mine])
+            )
+            errors.append(((gram[np.ix_(rest, mine)] @ dual - noisy[rest]) ** 2).sum(axis=1).mean())
+        found, scatter = float(np.mean(errors)), float(np.std(errors, ddof=1) / FITS**0.5)
+        apart = max(abs(expected - found) - 2 * scatter, 0.0) / max(found, 1e-12)
+        words = f"at {n} samples fits have the error {found:.3g} ± {scatter:.2g}, the theory {expected:.3g} (more than {APART:.0%} apart)"
+        worst = max(worst, (apart, words))
+    return Check(worst[0] <= APART, "modes that behave as if independent, and inputs that resolve them", worst[1])
