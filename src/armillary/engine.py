@@ -5,9 +5,10 @@ an argument) and `observe`. The host only decides when to look, which gives prog
 checkpoints without changing a single number.
 """
 
+import functools
 import time as wall
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -34,41 +35,59 @@ REPORT_EVERY = 0.3
 """Seconds between two signs of life of a long stretch."""
 
 
+class Keys(NamedTuple):
+    """A member's own key, and those made of it for its draw, its start and its steps."""
+
+    own: Array
+    draw: Array
+    begin: Array
+    steps: Array
+
+
+@functools.partial(Compiled, options=FASTEST, kept=4)
+def keys_of(key: Array, seeds: Array) -> Keys:
+    """The keys of members with these seeds. A program by itself: a random number costs more to compile than to draw."""
+
+    def one(seed: Array) -> Keys:
+        own = jax.random.fold_in(jax.random.key(key), seed)
+        return Keys(own, *(jax.random.fold_in(own, number) for number in range(3)))
+
+    return jax.vmap(one)(seeds)
+
+
 class Members(eqx.Module):
     """Members of a run at one moment: their processes, states, keys, where they diverged (-1: nowhere), and what their
     probes remember of the last observation."""
 
     drawn: Drawn
     state: PyTree
-    keys: Array
+    keys: Keys
     diverged: Array
     memory: PyTree
 
 
-def drawn_and_begun(
-    template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array], key: Array, seeds: Array
-) -> Members:
-    """Members drawn from `template`, each with its own `values` at `paths` and the key of its own seed."""
-    keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(key), seed))(seeds)
+def drawn_and_begun(template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array], keys: Keys) -> Members:
+    """Members drawn from `template`, each with its own `values` at `paths` and its own keys."""
+    count = len(keys.own)
     # One by one on a CPU: a member's draw is then the same in any company, and batched LAPACK is no faster there.
-    width = 1 if jax.default_backend() == "cpu" else len(seeds)
+    width = 1 if jax.default_backend() == "cpu" else count
 
     def draw(template: Any, key: Array, *mine: Array) -> Process:
         for path, value in zip(paths, mine, strict=True):
             template = eqx.tree_at(lambda t, p=path: _follow_path(t, p), template, value, is_leaf=lambda x: x is None)
-        return template.draw(jax.random.fold_in(key, 0))
+        return template.draw(key)
 
-    drawn = draw_members(draw, template, width, keys, *values)
+    drawn = draw_members(draw, template, width, keys.draw, *values)
     nowhere = jnp.asarray(-1, jnp.int32 if template.discrete else jnp.result_type(float))
 
     def begin(own: PyTree, key: Array) -> tuple[PyTree, Array, PyTree]:
         process = drawn.whole(own)
-        state = process.init(jax.random.fold_in(key, 1))
+        state = process.init(key)
         # What is not finite at the start (a fit that failed) must not be shown as a number.
         diverged = jnp.where(process.is_healthy(state), nowhere, jnp.zeros_like(nowhere))
         return state, diverged, process.before_looking(state)
 
-    state, diverged, memory = over_members(begin, width, drawn.own, keys)
+    state, diverged, memory = over_members(begin, width, drawn.own, keys.begin)
     return settled(Members(drawn, state, keys, diverged, memory))
 
 
@@ -82,17 +101,15 @@ def settled(members: Members) -> Members:
     return jax.tree.map(settle, members)
 
 
-def drawn_in_company(
-    template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array], key: Array, seeds: Array
-) -> Members:
+def drawn_in_company(template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array], keys: Keys) -> Members:
     """The same, but never one alone: XLA dissolves a loop of one, and `FASTEST` would then round it differently."""
-    if len(seeds) > 1:
-        return drawn_and_begun(template, paths, values, key, seeds)
+    if len(keys.own) > 1:
+        return drawn_and_begun(template, paths, values, keys)
     twice = lambda a: jnp.concatenate([a, a])
-    both = drawn_and_begun(template, paths, [twice(value) for value in values], key, twice(seeds))
+    both = drawn_and_begun(template, paths, [twice(value) for value in values], Keys(*map(twice, keys)))
     first = lambda tree: jax.tree.map(lambda a: a[:1] if eqx.is_array(a) else a, tree)
     drawn = Drawn(first(both.drawn.own), both.drawn.shared)
-    return Members(drawn, first(both.state), both.keys[:1], both.diverged[:1], first(both.memory))
+    return Members(drawn, first(both.state), keys, both.diverged[:1], first(both.memory))
 
 
 start = Compiled(drawn_and_begun, kept=4)
@@ -106,7 +123,7 @@ def advanced(
     """Each member's state and divergence at time `end`, given that they are at `begin`."""
 
     def one(own: PyTree, state: PyTree, key: Array, diverged: Array) -> tuple[PyTree, Array]:
-        return drawn.whole(own).advance(state, jax.random.fold_in(key, 2), begin, end, diverged)
+        return drawn.whole(own).advance(state, key, begin, end, diverged)
 
     return over_members(one, width, drawn.own, state, keys, diverged)
 
@@ -140,7 +157,7 @@ def hand_over(members: Members, template: Any, carry: Any, stage: int, width: in
         process, state = carry(members.drawn.whole(own), state, process, jax.random.fold_in(fresh, 1))
         return process, state, process.before_looking(state)  # shapes may have changed: probes begin anew
 
-    process, state, memory = over_members(one, width, members.drawn.own, members.state, members.keys)
+    process, state, memory = over_members(one, width, members.drawn.own, members.state, members.keys.own)
     own, rest = eqx.partition(process, eqx.is_array)
     return settled(Members(Drawn(own, rest), state, members.keys, members.diverged, memory))
 
@@ -151,12 +168,12 @@ def programs(members: Members, width: int, clock: np.ndarray, *, discrete: bool)
     How members are advanced must not depend on their number, or a member would not be the same in any company.
     """
     zero = jax.device_put(np.zeros((), np.int32 if discrete else jnp.result_type(float)))
-    move = advance.bind(members.drawn, members.keys, members.state, members.diverged, zero, zero, width)
+    move = advance.bind(members.drawn, members.keys.steps, members.state, members.diverged, zero, zero, width)
     look = observe.bind(members.drawn, members.state, members.memory, zero, width)
     steps = clock[-1] - clock[0] if discrete else SOLVER_STEPS * (clock[-1] > clock[0])
-    done = steps and steps * move.work() / members.keys.size  # a program of no steps is never run nor traced
+    done = steps and steps * move.work() / members.diverged.size  # a program of no steps is never run nor traced
     careful = LIGHT if done < MUCH_TO_DO or not discrete else {}
-    seen = bytes_of((members.drawn.own, members.state)) + members.keys.size * bytes_of(members.drawn.shared)
+    seen = bytes_of((members.drawn.own, members.state)) + members.diverged.size * bytes_of(members.drawn.shared)
     return (
         move.under(FASTEST if done < LITTLE_TO_DO else careful),
         look.under({} if len(clock) * seen > MUCH_TO_SEE else FASTEST),

@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import scipy.linalg
 from jaxtyping import Float
 
 from armillary.errors import InvalidValue, require_between
@@ -83,7 +82,9 @@ class Preconditioner:
         # Rounding must not make it indefinite: shifted, and shifted back below.
         shift = np.finfo(float).eps * np.trace(small) * len(small)
         factor = np.linalg.cholesky(small + shift * np.eye(len(small)))
-        half = scipy.linalg.solve_triangular(factor, columns.T, lower=True).T
+        from scipy.linalg import solve_triangular  # loads slowly
+
+        half = solve_triangular(factor, columns.T, lower=True).T
         squares, vectors = np.linalg.eigh(half.T @ half)
         seen = squares > np.finfo(float).eps * len(columns) * squares[-1]  # the rest is rounding
         self._vectors = half @ (vectors[:, seen] / np.sqrt(squares[seen]))
