@@ -72,7 +72,9 @@ def test_the_course_is_that_of_the_whole_network():
     start = [part[0] for part in said]
     np.testing.assert_allclose(start, [1.0, 0.0, 0.0, 0.5], atol=1e-7)
     np.testing.assert_allclose(
-        [part[-1] for part in ranked_course(np.array([0, 300.0]), 3, 1.5, 6, 0.3)], ranked_end(3, 1.5, 6, 0.3), atol=1e-6
+        [part[-1] for part in ranked_course(np.array([0, 300.0]), 3, 1.5, 6, 0.3)],
+        ranked_end(3, 1.5, 6, 0.3),
+        atol=1e-6,
     )
 
 
@@ -136,9 +138,10 @@ def test_theory_names_what_is_missed(change, words):
 
 
 def test_starts_have_the_rank_the_norm_and_the_share_that_was_asked_for():
+    draw = eqx.filter_jit(lambda key, m: m(key, 5, 1))
     for rank, aligned in ((1, 0.0), (2, 0.5), (4, 1.0), (5, 0.3)):
         model = TwoLayerLinear(7, OfRank(3 * TARGET, float(rank), 1.7, aligned))
-        network = eqx.filter_jit(lambda key, m: m(key, 5, 1))(jax.random.key(rank), model)
+        network = draw(jax.random.key(rank), jax.tree.map(jnp.asarray, model))
         first, last = network.weights
         values = np.linalg.svd(first, compute_uv=False)
         np.testing.assert_allclose(values[:rank], 1.7 / np.sqrt(rank), rtol=1e-5)

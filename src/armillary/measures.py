@@ -90,3 +90,20 @@ def in_groups(values: xr.DataArray, groups: int, dim: str = "seed") -> xr.DataAr
     size = values.sizes[dim] // groups
     parts = [values.isel({dim: slice(i * size, (i + 1) * size)}).drop_vars(dim, errors="ignore") for i in range(groups)]
     return xr.concat(parts, "group")
+
+
+def alignment_with_strangers(kernels: xr.DataArray) -> xr.DataArray:
+    """Mean cosine of each member's kernel at the last time with the *other* seeds' kernels at the first.
+
+    `kernels` is [..., seed, time, sample, other], on samples that all seeds share; the result has the other dimensions and the
+    seed; nan for one seed. Uncentred kernels of unrelated networks are alike: it is this that an alignment with a network's own
+    start must be compared with.
+
+    >>> kernels = xr.DataArray(np.ones((2, 2, 3, 3)), dims=("seed", "time", "sample", "other"), coords={"seed": [0, 1]})
+    >>> alignment_with_strangers(kernels).values.round(6).tolist()
+    [1.0, 1.0]
+    """
+    both = ("sample", "other")
+    begin, end = (kernels.isel(time=i, drop=True) / np.sqrt((kernels.isel(time=i) ** 2).sum(both)) for i in (0, -1))
+    cosines = xr.dot(end, begin.rename(seed="begun"), dim=both)
+    return cosines.where(cosines.seed != cosines.begun).mean("begun")

@@ -8,6 +8,16 @@ from armillary.models.activations import Rectified as Rectified
 from armillary.models.activations import activation as activation
 from armillary.models.committee import Committee as Committee
 from armillary.models.committee import CommitteeNetwork as CommitteeNetwork
+from armillary.models.connectivity import AnyOf as AnyOf
+from armillary.models.connectivity import CellTypes as CellTypes
+from armillary.models.connectivity import Dale as Dale
+from armillary.models.connectivity import GivenConnectivity as GivenConnectivity
+from armillary.models.connectivity import NearestNeighbours as NearestNeighbours
+from armillary.models.connectivity import PowerLawSpectrum as PowerLawSpectrum
+from armillary.models.connectivity import RankCut as RankCut
+from armillary.models.connectivity import Shuffled as Shuffled
+from armillary.models.connectivity import Sparse as Sparse
+from armillary.models.connectivity import read_connectivity as read_connectivity
 from armillary.models.convolutional import Convolution as Convolution
 from armillary.models.convolutional import ConvolutionalNet as ConvolutionalNet
 from armillary.models.convolutional import ConvolutionalNetwork as ConvolutionalNetwork
@@ -47,6 +57,8 @@ from armillary.models.local_stability import Rescale as Rescale
 from armillary.models.local_stability import Stabilised as Stabilised
 from armillary.models.local_stability import spectral_radius as spectral_radius
 from armillary.models.local_stability import step_radii as step_radii
+from armillary.models.macroscopic import Macroscopic as Macroscopic
+from armillary.models.macroscopic import MacroscopicNetwork as MacroscopicNetwork
 from armillary.models.mean_readout import MeanReadout as MeanReadout
 from armillary.models.mean_readout import MeanReadoutNetwork as MeanReadoutNetwork
 from armillary.models.mlp import MLP as MLP
@@ -89,6 +101,7 @@ from armillary.models.tangent_kernel import TangentKernel as TangentKernel
 from armillary.models.tangent_kernel import arc_cosine_features as arc_cosine_features
 from armillary.models.tangent_kernel import arc_cosine_tangent as arc_cosine_tangent
 from armillary.models.two_layer_linear import NullOrthogonal as NullOrthogonal
+from armillary.models.two_layer_linear import OfRank as OfRank
 from armillary.models.two_layer_linear import Opposed as Opposed
 from armillary.models.two_layer_linear import Prepared as Prepared
 from armillary.models.two_layer_linear import TwoLayerLinear as TwoLayerLinear
@@ -100,9 +113,11 @@ __all__ = [
     "ACTIVATIONS",
     "MLP",
     "PARAMETRISATIONS",
+    "AnyOf",
     "AsymmetricFactors",
     "AsymmetricProduct",
     "Cell",
+    "CellTypes",
     "Centred",
     "ClusterClassifier",
     "Committee",
@@ -111,6 +126,7 @@ __all__ = [
     "ConvolutionalNet",
     "ConvolutionalNetwork",
     "CurvatureControlled",
+    "Dale",
     "Decoupled",
     "DeepLinear",
     "Dense",
@@ -127,18 +143,23 @@ __all__ = [
     "Frozen",
     "GatedCell",
     "Gaussian",
+    "GivenConnectivity",
     "GreedyAutoencoder",
     "Hermite",
     "Kernel",
     "LinearChain",
     "LinearKernel",
     "MLPNetwork",
+    "Macroscopic",
+    "MacroscopicNetwork",
     "MeanReadout",
     "MeanReadoutNetwork",
     "Model",
+    "NearestNeighbours",
     "NormalisedChain",
     "NormalisedLinear",
     "NullOrthogonal",
+    "OfRank",
     "OneStep",
     "Opposed",
     "Orthogonal",
@@ -146,12 +167,14 @@ __all__ = [
     "PatchNetwork",
     "Poles",
     "Polynomial",
+    "PowerLawSpectrum",
     "Prepared",
     "ProjectedNetwork",
     "RadialKernel",
     "RadiusDescent",
     "RandomFeatures",
     "RandomProjection",
+    "RankCut",
     "Rectified",
     "Recurrent",
     "RecurrentNetwork",
@@ -159,6 +182,8 @@ __all__ = [
     "ScaledNetwork",
     "ScaledOutput",
     "Scales",
+    "Shuffled",
+    "Sparse",
     "Stabilised",
     "StateSpace",
     "StateSpaceChain",
@@ -183,6 +208,7 @@ __all__ = [
     "learning_rate_scales",
     "matrices",
     "parameters",
+    "read_connectivity",
     "rebalanced",
     "scale_changes",
     "scales",

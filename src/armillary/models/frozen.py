@@ -31,12 +31,29 @@ class Frozen(eqx.Module):
         return jax.lax.bitcast_convert_type(self.bits, jnp.dtype(self.kind))
 
 
+class _Kept(eqx.Module):
+    """What was frozen before the rest of its tree was, and stays so after."""
+
+    node: Frozen
+
+
 def frozen(tree: PyTree) -> PyTree:
     """A tree with all its floating-point arrays frozen."""
-    return jax.tree.map(lambda leaf: Frozen(leaf) if eqx.is_inexact_array(leaf) else leaf, tree)
+
+    def of(leaf: Any) -> Any:
+        if isinstance(leaf, Frozen):
+            return _Kept(leaf)
+        return Frozen(leaf) if eqx.is_inexact_array(leaf) else leaf
+
+    return jax.tree.map(of, tree, is_leaf=lambda node: isinstance(node, Frozen))
 
 
 def thawed(tree: PyTree) -> PyTree:
     """A tree as it was before `frozen`."""
-    is_frozen = lambda node: isinstance(node, Frozen)
-    return jax.tree.map(lambda node: node.value if is_frozen(node) else node, tree, is_leaf=is_frozen)
+
+    def of(node: Any) -> Any:
+        if isinstance(node, _Kept):
+            return node.node
+        return node.value if isinstance(node, Frozen) else node
+
+    return jax.tree.map(of, tree, is_leaf=lambda node: isinstance(node, Frozen | _Kept))

@@ -9,8 +9,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from armillary.errors import require_between, unknown
+from armillary.errors import InvalidValue, require_between, unknown
 from armillary.models.activations import GAINS, activation
+from armillary.models.connectivity import Connectivity
 from armillary.models.initialisation import haar_orthogonal
 from armillary.models.model import Dense, Model, stacked
 
@@ -20,7 +21,7 @@ Course = Float[Array, "time state"]
 
 
 class Cell(eqx.Module):
-    """h = phi(R before + D below + b): one layer at one time.
+    """h = phi(R before + D below + b): one layer at one time; a leaky one moves there by the share `leak` only.
 
     `time_weight` R is [unit, unit] and `depth_weight` D [unit, input].
     """
@@ -29,6 +30,7 @@ class Cell(eqx.Module):
     depth_weight: Float[Array, "unit input"]
     bias: Float[Array, " unit"] | None
     activation: str = eqx.field(static=True)
+    leak: float = eqx.field(static=True, default=1.0)
 
     def drive(self, below: Float[Array, " input"]) -> Float[Array, " unit"]:
         """What comes from below, the same for any state before."""
@@ -37,7 +39,8 @@ class Cell(eqx.Module):
 
     def driven(self, before: Float[Array, " unit"], drive: Float[Array, " unit"]) -> Float[Array, " unit"]:
         """The state, from the one before and the drive."""
-        return activation(self.activation)(self.time_weight @ before + drive)
+        state = activation(self.activation)(self.time_weight @ before + drive)
+        return state if self.leak == 1.0 else (1 - self.leak) * before + self.leak * state
 
     def __call__(self, before: Float[Array, " unit"], below: Float[Array, " input"]) -> Float[Array, " unit"]:
         return self.driven(before, self.drive(below))
@@ -114,9 +117,13 @@ class RecurrentNetwork(eqx.Module):
 
         return lowest, lax.scan(up, lowest, arrays)[1]
 
-    def __call__(self, sequence: Float[Array, "time input"]) -> Float[Array, " output"]:
+    def representation(self, sequence: Float[Array, "time input"]) -> Float[Array, " state"]:
+        """What is read out: the last layer's state at the last time."""
         lowest, others = self.courses(sequence)
-        return self.read_out(lowest[-1] if others is None else others[-1, -1])
+        return lowest[-1] if others is None else others[-1, -1]
+
+    def __call__(self, sequence: Float[Array, "time input"]) -> Float[Array, " output"]:
+        return self.read_out(self.representation(sequence))
 
     def one_steps(self, sequence: Float[Array, "time input"]) -> list[OneStep]:
         """Each layer's map with what went into it, the first layer first."""
@@ -165,9 +172,13 @@ class Recurrent(Model):
       h = r_t before + r_d below, whose gradients are binomials.
     - `radius`: of the recurrent weights; `depth_radius`: of those from the layer below, None for the same. Both can be
       swept in one program (`depth_radius` if it is given).
+    - `connectivity`: a law of `models.connectivity` that draws the recurrent weights instead (times `radius`); not for
+      "gru" cells.
+    - `leak`: the share of the way to its new value that a state goes in a step, 1 for all of it; not for "gru" cells.
+    - `biases`: None gives them to all cells but linear ones.
 
-    The read-out is N(0, 1/width), or 1/sqrt(width) with weights of one sign. Raises `InvalidValue` for sizes below
-    1 and radii below 0, `UnknownName` for unknown names.
+    The read-out is N(0, 1/width), or 1/sqrt(width) with weights of one sign, times `read_out`. Raises `InvalidValue` for
+    sizes below 1, radii below 0 and a leak outside (0, 1], `UnknownName` for unknown names.
 
     >>> Recurrent(depth=3, width=8)(jax.random.key(0), inputs=4, outputs=10)(jnp.ones((16, 4))).shape
     (10,)
@@ -179,6 +190,10 @@ class Recurrent(Model):
     weights: Weights = eqx.field(static=True, default="gaussian")
     radius: float = 1.0
     depth_radius: float | None = None
+    connectivity: Connectivity | None = None
+    leak: float = eqx.field(static=True, default=1.0)
+    biases: bool | None = eqx.field(static=True, default=None)
+    read_out: float = 1.0
 
     def __check_init__(self):
         if self.cell not in get_args(CellKind):
@@ -189,6 +204,10 @@ class Recurrent(Model):
         require_between("width", self.width, 1)
         require_between("the radius", self.radius, 0.0)
         require_between("the depth's radius", 0.0 if self.depth_radius is None else self.depth_radius, 0.0)
+        require_between("the leak", self.leak, 0.0, 1.0, open_low=True)
+        require_between("the read-out's scale", self.read_out, 0.0)
+        if self.cell == "gru" and (self.connectivity is not None or self.leak != 1.0):
+            raise InvalidValue("gated cells have gates instead of a leak and a connectivity; use cell='tanh'")
 
     def __call__(self, key: PRNGKeyArray, inputs: int, outputs: int) -> RecurrentNetwork:
         key_layers, key_out = jax.random.split(key)
@@ -199,17 +218,25 @@ class Recurrent(Model):
             out = jax.random.normal(key_out, shape) / np.sqrt(self.width)
         else:
             out = jnp.full(shape, 1 / np.sqrt(self.width))
-        bias = None if self.cell == "linear" else jnp.zeros(outputs)
-        return RecurrentNetwork(self._layer(first, inputs), rest, Dense(out, bias))
+        bias = jnp.zeros(outputs) if self._biased else None
+        return RecurrentNetwork(self._layer(first, inputs), rest, Dense(self.read_out * out, bias))
+
+    @property
+    def _biased(self) -> bool:
+        return self.cell != "linear" if self.biases is None else self.biases
 
     def _layer(self, key: PRNGKeyArray, inputs: int) -> Cell | GatedCell:
         key_time, key_depth = jax.random.split(key)
         gates = (3,) if self.cell == "gru" else ()
-        across = self.radius * self._entries(key_time, (*gates, self.width, self.width))
+        if self.connectivity is None:
+            drawn = self._entries(key_time, (*gates, self.width, self.width))
+        else:
+            drawn = self.connectivity(key_time, self.width)
+        across = self.radius * drawn
         up = self.radius if self.depth_radius is None else self.depth_radius
         down = up * self._entries(key_depth, (*gates, self.width, inputs))
-        bias = None if self.cell == "linear" else jnp.zeros((*gates, self.width))
-        return GatedCell(across, down, bias) if gates else Cell(across, down, bias, self.cell)
+        bias = jnp.zeros((*gates, self.width)) if self._biased else None
+        return GatedCell(across, down, bias) if gates else Cell(across, down, bias, self.cell, self.leak)
 
     def _entries(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
         fan_in = shape[-1]

@@ -11,26 +11,28 @@ from armillary.models.model import Model, draw_network
 
 
 class ScaledNetwork(eqx.Module):
-    """f(x) = scale * (inner(x) - start(x)); `start` is None where the output is not centred."""
+    """f(x) = scale * (inner(x) - share * start(x)); `start` is None where the output is not centred, `share` where it is all."""
 
     inner: Any
     scale: Frozen
     start: Any = None
+    share: Frozen | None = None
 
     def __call__(self, x: Float[Array, "*input"]) -> Float[Array, " output"]:
         said = self.inner(x)
         if self.start is not None:
-            said = said - thawed(self.start)(x)
+            begun = thawed(self.start)(x)
+            said = said - (begun if self.share is None else self.share.value * begun)
         return self.scale.value * said
 
 
 class ScaledOutput(Model):
     """Any model with its outputs times `scale`: the larger, the less the weights have to move, and the lazier it learns.
 
-    `centred` takes the network's own output at the start away, so that it begins at 0 at any scale. Plain descent goes as
-    fast at every scale with the learning rate divided by scale²; Adam and its kin need no other rate. The scale can be
-    swept in one program, and is neither trained nor decayed. Raises `InvalidValue` for a scale that is not above 0.
-    Source: Chizat, Oyallon & Bach (2019)
+    `centred` takes the network's own output at the start away, so that it begins at 0 at any scale; a number from 0 to 1
+    takes that share of it. Plain descent goes as fast at every scale with the learning rate divided by scale²; Adam and its
+    kin need no other rate. The scale, and the share, can be swept in one program, and are neither trained nor decayed. Raises
+    `InvalidValue` for a scale that is not above 0 and a share outside [0, 1]. Source: Chizat, Oyallon & Bach (2019)
 
     >>> import jax, jax.numpy as jnp
     >>> from armillary.models import MLP
@@ -40,11 +42,14 @@ class ScaledOutput(Model):
 
     model: Any
     scale: float = 1.0
-    centred: bool = eqx.field(static=True, default=False)
+    centred: bool | Any = False
 
     def __check_init__(self):
         require_between("scale", self.scale, 0.0, open_low=True)
+        require_between("centred", self.centred, 0.0, 1.0)
 
     def __call__(self, key: PRNGKeyArray, inputs: int, outputs: int) -> ScaledNetwork:
         network = draw_network(self.model, key, inputs, outputs)
-        return ScaledNetwork(network, Frozen(self.scale), frozen(network) if self.centred else None)
+        if isinstance(self.centred, bool):
+            return ScaledNetwork(network, Frozen(self.scale), frozen(network) if self.centred else None)
+        return ScaledNetwork(network, Frozen(self.scale), frozen(network), Frozen(self.centred))

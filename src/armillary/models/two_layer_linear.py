@@ -1,4 +1,4 @@
-"""Two linear layers from special starts: scaled by width, blind to directions without data, of chosen imbalance or output."""
+"""Two linear layers from special starts: scaled by width, blind to directions without data, of chosen imbalance, output or rank."""
 
 import equinox as eqx
 import jax
@@ -121,7 +121,70 @@ class Prepared(eqx.Module):
         return (total + gap)[:, None] / 2, (total - gap)[None] / 2
 
 
-Start = WidthScaled | NullOrthogonal | Opposed | Prepared
+class OfRank(eqx.Module):
+    """A first layer of given rank and Frobenius norm `size`, and a second that is 0, or N(0, read_out²).
+
+    Hidden unit i carries the i-th singular direction of the inputs, with a singular value proportional to i^-decay (all
+    equal at 0). The hidden frame makes no difference, and in this one hidden units beyond the rank are 0 exactly: with
+    read_out 0 the flow never wakes them, where in any other frame rounding errors do.
+
+    `alignment` says how much of `target` [1, input], the solution, lies in the span of the rank's directions: its squared
+    share q is rank/inputs at 0, as a random span has on average, and 1 at 1, in between by the straight line; the first
+    direction is then the target's image. None draws the directions at random. `rank`, `size`, `alignment`, `decay` and
+    `read_out` can be swept in one program. Raises `InvalidValue` for a rank below 1 (a kernel of 0 has no direction) or
+    above the number of inputs, an alignment outside [0, 1], fewer than 2 inputs, and at drawing for a width below that
+    number. Source: Liu et al. (2023); construction ours.
+    """
+
+    target: Float[Array, "output input"]
+    rank: float
+    size: float
+    alignment: float | None
+    decay: float
+    read_out: float
+
+    def __init__(
+        self, target: ArrayLike, rank: float = 1.0, size: float = 1.0, alignment: float | None = None,
+        decay: float = 0.0, read_out: float = 0.0,
+    ):  # fmt: skip
+        if np.ndim(target) != 2 or np.shape(target)[0] != 1 or np.shape(target)[1] < 2:
+            raise InvalidValue(f"the target is {np.shape(target)}, but must have one output and two inputs or more")
+        require_between("the rank", rank, 1.0, np.shape(target)[1], note="the number of inputs")
+        require_between("the initial size", size, 0.0, open_low=True)
+        require_between("the alignment", 0.0 if alignment is None else alignment, 0.0, 1.0)
+        require_between("the singular values' decay", decay, 0.0)
+        require_between("the read-out's initial size", read_out, 0.0)
+        self.target, self.rank, self.size = floats(target), rank, size
+        self.alignment, self.decay, self.read_out = alignment, decay, read_out
+
+    def __call__(self, key: PRNGKeyArray, inputs: int, width: int, outputs: int) -> Layers:
+        if inputs != self.target.shape[1] or width < inputs:
+            raise InvalidValue(
+                f"the task has {inputs} inputs and the width is {width}, but must have the target's "
+                f"{self.target.shape[1]} inputs, and the width at least as many, so that every rank fits"
+            )
+        key_frame, key_last = jax.random.split(key)
+        index = jnp.arange(1, inputs + 1)
+        values = jnp.where(index <= self.rank, index ** -jnp.asarray(self.decay, self.target.dtype), 0.0)
+        first = (self.size * values / jnp.linalg.norm(values))[:, None] * self._directions(key_frame).T
+        first = jnp.concatenate([first, jnp.zeros((width - inputs, inputs), first.dtype)])
+        return first, self.read_out * jax.random.normal(key_last, (outputs, width))
+
+    def _directions(self, key: PRNGKeyArray) -> Float[Array, "input direction"]:
+        """Orthonormal columns; of a given alignment, the first is the target's image in the span of any first few."""
+        count = self.target.shape[1]
+        if self.alignment is None:
+            return haar_orthogonal(key, count, count)
+        along = self.target[0] / jnp.linalg.norm(self.target)
+        draw = jax.random.normal(key, (count, count)).at[:, 0].set(along)
+        rest = jnp.linalg.qr(draw)[0][:, 1:]
+        share = self.rank / count + self.alignment * (1 - self.rank / count)
+        inside, outside = jnp.sqrt(share), jnp.sqrt(jnp.maximum(1 - share, 0.0))
+        image, left = inside * along + outside * rest[:, 0], inside * rest[:, 0] - outside * along
+        return jnp.concatenate([image[:, None], rest[:, 1:], left[:, None]], axis=1)
+
+
+Start = WidthScaled | NullOrthogonal | Opposed | Prepared | OfRank
 """Any way to draw two layers: `start(key, inputs, width, outputs) -> (first, last)`."""
 
 

@@ -27,6 +27,7 @@ from armillary.probes.hessian_noise import HessianNoise as HessianNoise
 from armillary.probes.layer_curvature import ChainRuleError as ChainRuleError
 from armillary.probes.layer_curvature import LayerCurvature as LayerCurvature
 from armillary.probes.layer_curvature import LayerHessian as LayerHessian
+from armillary.probes.layer_kernels import LayerKernels as LayerKernels
 from armillary.probes.linear_networks import ExcessLoss as ExcessLoss
 from armillary.probes.linear_networks import GramOperator as GramOperator
 from armillary.probes.linear_networks import ImbalanceSpectrum as ImbalanceSpectrum
@@ -61,6 +62,7 @@ from armillary.probes.recurrent import StepRadii as StepRadii
 from armillary.probes.recurrent import StepSensitivity as StepSensitivity
 from armillary.probes.regression import FrozenSubspace as FrozenSubspace
 from armillary.probes.regression import RegressionErrors as RegressionErrors
+from armillary.probes.representation import RepresentationDrift as RepresentationDrift
 from armillary.probes.robust_recovery import SignalResidual as SignalResidual
 from armillary.probes.robust_recovery import SignRIP as SignRIP
 from armillary.probes.robust_recovery import TeacherLoss as TeacherLoss
@@ -85,6 +87,7 @@ from armillary.probes.tangent_kernel import LinearisationError as LinearisationE
 from armillary.probes.weights import Balancedness as Balancedness
 from armillary.probes.weights import DistanceFromInitialisation as DistanceFromInitialisation
 from armillary.probes.weights import LearningRate as LearningRate
+from armillary.probes.weights import StepsTaken as StepsTaken
 from armillary.probes.weights import UpdateCosine as UpdateCosine
 from armillary.probes.weights import WeightNorm as WeightNorm
 
@@ -130,6 +133,7 @@ __all__ = [
     "LabelSensitivity",
     "LayerCurvature",
     "LayerHessian",
+    "LayerKernels",
     "LearningRate",
     "LinearisationError",
     "Losses",
@@ -146,6 +150,7 @@ __all__ = [
     "PrincipalCosines",
     "Probe",
     "RegressionErrors",
+    "RepresentationDrift",
     "RescalingSymmetry",
     "SaddleCoordinates",
     "SegmentLoss",
@@ -164,6 +169,7 @@ __all__ = [
     "Stationarity",
     "StepRadii",
     "StepSensitivity",
+    "StepsTaken",
     "SubproductSpectrum",
     "SubspaceError",
     "Surplus",

@@ -1,6 +1,7 @@
 """How a network learns: descent in steps, or gradient flow."""
 
 from armillary.rules.curvature_rate import CurvatureRate as CurvatureRate
+from armillary.rules.curvature_rate import curvature_by_samples as curvature_by_samples
 from armillary.rules.curvature_rate import scale_by_curvature as scale_by_curvature
 from armillary.rules.descent import Descent as Descent
 from armillary.rules.disturbed_flow import Constant as Constant
@@ -36,6 +37,7 @@ from armillary.rules.solved import Solved as Solved
 from armillary.rules.solved import Solver as Solver
 from armillary.rules.solvers import KernelRidge as KernelRidge
 from armillary.rules.solvers import KernelSmoother as KernelSmoother
+from armillary.rules.to_loss import DescentToLoss as DescentToLoss
 from armillary.rules.votes import BayesClassifier as BayesClassifier
 from armillary.rules.votes import BayesNetwork as BayesNetwork
 from armillary.rules.votes import KernelVote as KernelVote
@@ -52,6 +54,7 @@ __all__ = [
     "Cosine",
     "CurvatureRate",
     "Descent",
+    "DescentToLoss",
     "DisturbedFlow",
     "FullBatch",
     "Geometric",
@@ -79,6 +82,7 @@ __all__ = [
     "Trapping",
     "Voters",
     "WarmUp",
+    "curvature_by_samples",
     "heavy_ball",
     "scale_by_curvature",
     "scale_by_lanczos",

@@ -1,7 +1,7 @@
 """Learning rates from the curvature at hand: a constant over the largest Gauss-Newton eigenvalue, step by step."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,7 +12,13 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
 from armillary.curvature.operators import MEMORY, Operator, gauss_newton
-from armillary.errors import InvalidValue, require_between
+from armillary.errors import InvalidValue, require_between, unknown
+from armillary.tangents.empirical import traced_kernel
+
+THROUGH = ("weights", "samples")
+
+SQUARINGS = 7
+"""How often a Gram matrix is squared before its largest eigenvalue is read off: a gap of a tenth is then resolved."""
 
 
 class CurvatureRateState(NamedTuple):
@@ -32,6 +38,7 @@ def scale_by_curvature(
     every: Any = 1,
     cap: Any = 1e30,
     stop: Any = 1e-30,
+    through: Literal["weights", "samples"] = "weights",
     memory: float = MEMORY,
     seed: int = 0,
 ) -> optax.GradientTransformationExtraArgs:
@@ -43,6 +50,8 @@ def scale_by_curvature(
     - `products`: power iterations a step, from the direction found last (`first` of them at the first step, from a random
       one of `seed`). λ is the length that the last one gives a unit vector: never above the eigenvalue.
     - `every`: how many steps λ is kept; None (or inf) keeps the first one, which makes a constant rate in units of its stability.
+    - `through`: "samples" takes λ from the Gram matrix of the samples' gradients, which has the same eigenvalues under the
+      squared error. It is exact and costs a backward pass, whatever `products` are, where samples times outputs are few.
     - `cap`: the rate at most. `stop`: the loss at or below which nothing is updated (the rate is 0), because late in a
       run both the loss and λ may leave the range of floats; it counts only where `value` is given.
 
@@ -51,7 +60,8 @@ def scale_by_curvature(
     product is made within `memory` bytes, in the metric of the layers' own learning rates. `value` is the loss.
     `armillary.rules.Descent` gives the latter by itself.
 
-    Raises `InvalidValue` for a constant, a cap or numbers of products out of range, and where `update` gets neither.
+    Raises `InvalidValue` for a constant, a cap or numbers of products out of range, where `update` gets neither, and through
+    samples for another loss than the squared error; `UnknownName` for another `through`.
     Source: Terjék (2025), arXiv:2502.13110, whose own estimate of the curvature may differ.
 
     >>> H = jnp.array([1.0, 10.0])  # a loop of one's own, on the loss ½ Σ H w²
@@ -70,9 +80,13 @@ def scale_by_curvature(
     require_between("every", 1 if every is None else every, 1)
     require_between("cap", cap, 0.0)
     require_between("stop", stop, 0.0)
+    if through not in THROUGH:
+        raise unknown("way to the curvature (through)", through, THROUGH)
 
     def init(params: PyTree) -> CurvatureRateState:
         flat, _ = ravel_pytree(params)
+        if through == "samples":  # no direction is remembered
+            flat = flat[:1]
         start = jax.random.normal(jax.random.key(seed), flat.shape, flat.dtype)
         zero = jnp.zeros((), flat.dtype)
         return CurvatureRateState(jnp.zeros((), jnp.int32), start / jnp.linalg.norm(start), zero, zero)
@@ -90,6 +104,8 @@ def scale_by_curvature(
         **_: Any,
     ) -> tuple[PyTree, CurvatureRateState]:
         def measured(kept: tuple[Array, Array]) -> tuple[Array, Array]:
+            if through == "samples":
+                return kept[0], curvature_by_samples(network, loss, samples).astype(kept[1].dtype)
             product = curvature_product("scale_by_curvature", updates, curvature, network, loss, samples, memory)
             rounds = jnp.where(state.step == 0, max(first, products), products)
             return lax.fori_loop(0, rounds, lambda _, now: _turned(product, now[0]), kept)
@@ -117,6 +133,29 @@ def _turned(product: Callable[[Array], Array], direction: Array) -> tuple[Array,
     norm = jnp.linalg.norm(image / jnp.where(most > 0, most, 1.0))
     length = most * norm
     return jnp.where(length > 0, image / jnp.where(length > 0, length, 1.0), direction), length
+
+
+def curvature_by_samples(network: PyTree, loss: Any, samples: Any) -> Float[Array, ""]:
+    """The largest Gauss-Newton eigenvalue of the squared error, from the tangent kernel of the samples: both have the same
+    eigenvalues but for zeros. Derived here.
+
+    Raises `InvalidValue` for another loss, and without a network, loss and samples.
+    """
+    known = getattr(loss, "kind", None) == "squared_error" and loss.reduction != "log_mean"
+    if network is None or samples is None or not known:
+        raise InvalidValue(
+            "the curvature is found through samples for the squared error of a network; give update(..., network=, loss=, "
+            "samples=) of that kind, or use through='weights'"
+        )
+    kernel = traced_kernel(network, samples.inputs, outputs="full", own_metric=True)
+    gram = kernel.reshape(kernel.shape[0] * kernel.shape[1], -1)
+    power = gram
+    for _ in range(SQUARINGS):
+        power = power / jnp.trace(power)
+        power = power @ power
+    column = power[:, jnp.argmax(jnp.diagonal(power))]
+    most = jnp.linalg.norm(gram @ column) / jnp.linalg.norm(column)
+    return most / (samples.count if loss.reduction == "mean" else 1)
 
 
 def curvature_product(
@@ -155,6 +194,7 @@ class CurvatureRate(eqx.Module):
     constant: float = 1.0
     products: int = eqx.field(static=True, default=3)
     every: float | None = 1
+    through: Literal["weights", "samples"] = eqx.field(static=True, default="weights")
     cap: float = 1e30
     stop: float = 1e-30
 
@@ -165,6 +205,11 @@ class CurvatureRate(eqx.Module):
 
     def transformation(self) -> optax.GradientTransformationExtraArgs:
         scale = scale_by_curvature(
-            self.constant, products=self.products, every=self.every, cap=self.cap, stop=self.stop
+            self.constant,
+            products=self.products,
+            every=self.every,
+            cap=self.cap,
+            stop=self.stop,
+            through=self.through,
         )
         return optax.with_extra_args_support(optax.chain(scale, optax.scale(-1.0)))

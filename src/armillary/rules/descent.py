@@ -85,6 +85,10 @@ class Supervised(Process):
         )
 
     def step(self, state: SupervisedState, key: PRNGKeyArray) -> SupervisedState:
+        return self.stepped(state, key)[0]
+
+    def stepped(self, state: SupervisedState, key: PRNGKeyArray) -> tuple[SupervisedState, Array]:
+        """The state one step later, and the loss before it on what the step saw."""
         samples, feed = self.feed.next(self.task, self.data, state.feed, key)
         value, gradient = eqx.filter_value_and_grad(self.loss)(state.network, samples)
         trained = parameters(state.network)
@@ -103,7 +107,7 @@ class Supervised(Process):
         rates = learning_rate_scales(state.network, adaptive=self.optimiser.adaptive)
         updates = jax.tree.map(lambda u, rate: u if rate == 1.0 else rate * u, updates, rates)
         network = eqx.apply_updates(state.network, updates)
-        return SupervisedState(network, memory, feed, updates if self.keep_update else None)
+        return SupervisedState(network, memory, feed, updates if self.keep_update else None), value
 
     def snapshot(self, state: SupervisedState, time: Array) -> Snapshot:
         shown = (state.network, self.initial, self.data, self.loss, time, state.update, self.task)

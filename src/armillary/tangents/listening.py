@@ -62,7 +62,9 @@ class _Listening(eqx.Module):
 
 
 def is_structured(node: Any) -> bool:
-    """Whether a part of a network is a layer that can listen: dense, or a convolution of one group."""
+    """Whether a part of a network is a layer that can listen: dense, or a convolution of one group, that is not frozen."""
+    if not eqx.is_inexact_array(getattr(node, "weight", None)):
+        return False
     if isinstance(node, eqx.nn.Conv):
         return node.groups == 1 and not isinstance(node.padding, str)
     return isinstance(node, Dense | Convolution | eqx.nn.Linear)

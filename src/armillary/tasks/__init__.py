@@ -49,6 +49,7 @@ from armillary.tasks.sphere import DirichletClasses as DirichletClasses
 from armillary.tasks.spiked import NoisyQuadratic as NoisyQuadratic
 from armillary.tasks.spiked import QuadraticForm as QuadraticForm
 from armillary.tasks.teacher import NetworkTeacher as NetworkTeacher
+from armillary.tasks.trials import DecisionTrials as DecisionTrials
 from armillary.tasks.whiten import whitened as whitened
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Correlations",
     "CovariateNoise",
     "Data",
+    "DecisionTrials",
     "DigitRows",
     "DigitSequences",
     "Digits",

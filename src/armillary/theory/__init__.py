@@ -14,6 +14,13 @@ from armillary.theory.catapult import final_sharpness_bound as final_sharpness_b
 from armillary.theory.catapult import scheduled_course as scheduled_course
 from armillary.theory.catapult import scheduled_map as scheduled_map
 from armillary.theory.catapult import scheduled_shrinkage as scheduled_shrinkage
+from armillary.theory.connectivity_rank import RankedEnd as RankedEnd
+from armillary.theory.connectivity_rank import RankedStart as RankedStart
+from armillary.theory.connectivity_rank import integrated_end as integrated_end
+from armillary.theory.connectivity_rank import largest_alignment as largest_alignment
+from armillary.theory.connectivity_rank import ranked_course as ranked_course
+from armillary.theory.connectivity_rank import ranked_end as ranked_end
+from armillary.theory.connectivity_rank import target_share as target_share
 from armillary.theory.deep_linear import DeepLinearModes as DeepLinearModes
 from armillary.theory.deep_linear import depth_strength as depth_strength
 from armillary.theory.deep_linear import depth_time as depth_time
@@ -79,6 +86,13 @@ from armillary.theory.linear_regression import best_stopping as best_stopping
 from armillary.theory.linear_regression import final_error as final_error
 from armillary.theory.linear_regression import regression_curve as regression_curve
 from armillary.theory.linear_regression import spectral_errors as spectral_errors
+from armillary.theory.macroscopic import MacroscopicLaziness as MacroscopicLaziness
+from armillary.theory.macroscopic import Motion as Motion
+from armillary.theory.macroscopic import layer_shares as layer_shares
+from armillary.theory.macroscopic import lazy_motion as lazy_motion
+from armillary.theory.macroscopic import learning_speed as learning_speed
+from armillary.theory.macroscopic import macroscopic_motion as macroscopic_motion
+from armillary.theory.macroscopic import motion_exponent as motion_exponent
 from armillary.theory.matrix_sensing import SymmetricSensing as SymmetricSensing
 from armillary.theory.matrix_sensing import asymmetric_decay as asymmetric_decay
 from armillary.theory.matrix_sensing import direction as direction
@@ -216,9 +230,11 @@ __all__ = [
     "LayerCurvatureAtStart",
     "LeadingMode",
     "LinearDynamics",
+    "MacroscopicLaziness",
     "MarchenkoPastur",
     "MarginDirection",
     "MeanReadoutDescent",
+    "Motion",
     "NoisyCovariateRegression",
     "NoisyDescent",
     "OneStepCollapse",
@@ -227,6 +243,8 @@ __all__ = [
     "Phase",
     "ProjectedRegression",
     "QuadraticFlow",
+    "RankedEnd",
+    "RankedStart",
     "RidgeErrors",
     "RobustRecovery",
     "ScalingLaw",
@@ -307,17 +325,22 @@ __all__ = [
     "high_dimensional_flow",
     "infinitely_deep_time",
     "informativeness",
+    "integrated_end",
     "kappa",
     "kernel_sensitivity",
+    "largest_alignment",
     "largest_delay",
     "largest_rates",
     "layer_correlation",
+    "layer_shares",
     "layer_slope",
     "layer_strengths",
     "layer_traces",
+    "lazy_motion",
     "leading_mode",
     "leading_variance",
     "learning_curve",
+    "learning_speed",
     "learning_time",
     "least_penalty",
     "least_squares_excess",
@@ -326,6 +349,7 @@ __all__ = [
     "linear_errors",
     "log_norm_law",
     "loss_rise",
+    "macroscopic_motion",
     "margin_direction",
     "mean_square_limit",
     "mean_square_path_sum",
@@ -335,6 +359,7 @@ __all__ = [
     "mode_sigmoid",
     "mode_time",
     "moment_descent",
+    "motion_exponent",
     "needed_width",
     "online_errors",
     "opposed_mode",
@@ -351,6 +376,8 @@ __all__ = [
     "random_feature_errors",
     "random_stable_rank",
     "rank_bound",
+    "ranked_course",
+    "ranked_end",
     "rebalanced_decay",
     "regression_curve",
     "representation_error",
@@ -380,6 +407,7 @@ __all__ = [
     "surplus_eigenvalue",
     "surplus_error",
     "tangent_kernel",
+    "target_share",
     "theory",
     "total_gradient",
     "trained_ensemble",

@@ -130,6 +130,9 @@ class StackedPaths(Theory):
         yield Check(model.cell == "linear", "linear cells", f"they are {model.cell}")
         known = model.weights in ("gaussian", "constant")
         yield Check(known, "Gaussian or constant weights", f"they are {model.weights}")
+        plain = model.connectivity is None and model.leak == 1.0 and not model.biases and float(model.read_out) == 1.0
+        what = "a connectivity, a leak, biases or a scaled read-out is set"
+        yield Check(plain, "plain recurrent layers", what)
         length = getattr(task, "length", None)
         yield Check(length is not None, "sequences of known length", f"{type(task).__name__} has no length")
         yield limit("weights at the start", "the training time", float(experiment.times[-1]), 0.0)

@@ -1,5 +1,6 @@
 """Infinitely wide networks: their covariance at the start (NNGP) and their tangent kernel, layer by layer."""
 
+from armillary.theory.kernels.by_layer import layer_kernels as layer_kernels
 from armillary.theory.kernels.depth import DeepKernel as DeepKernel
 from armillary.theory.kernels.depth import logarithms as logarithms
 from armillary.theory.kernels.dual import CLOSED as CLOSED
@@ -47,7 +48,7 @@ __all__ = [
     "CLOSED", "Activation", "AveragePool", "Convolution", "DeepKernel", "Dense", "Dual", "Flatten",
     "GlobalAveragePool", "Gram", "InfiniteWidth", "InfiniteWidthKernel", "Kernel", "Layer", "LayerNorm", "Serial",
     "Sum", "Taxonomy", "dual", "iterative_regression", "kernel", "kernel_modes", "koenigs", "koenigs_kernel",
-    "largest_stable_rate", "layers_of_model", "lazy_course", "lazy_outputs", "learning_curve", "limit_kernel",
+    "largest_stable_rate", "layer_kernels", "layers_of_model", "lazy_course", "lazy_outputs", "learning_curve", "limit_kernel",
     "linearised_training", "log_koenigs", "logarithms", "optimal_activation", "predicted_error", "relaxation",
     "ridge_regression", "series_error", "singular_order", "softmax_training", "taxonomy", "trained_ensemble",
 ]  # fmt: skip
