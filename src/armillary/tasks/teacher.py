@@ -15,8 +15,8 @@ class NetworkTeacher(Task):
     """Targets of a random teacher network with label noise: y = teacher(x) + e.
 
     Inputs are N(0, input_scale²) in each of `dimension` directions. `teacher` is any `armillary.models.Model` (or
-    a function from a key to a network), drawn anew for each seed; the noise is N(0, noise²). Fields that can be
-    swept in one program: `noise`, `input_scale`.
+    a function from a key to a network), drawn anew for each seed; the noise is N(0, noise²), None draws none. Fields
+    that can be swept in one program: `noise`, `input_scale`.
 
     Raises `InvalidValue` for sizes below 1 or a negative noise.
 
@@ -28,7 +28,7 @@ class NetworkTeacher(Task):
     dimension: int = eqx.field(static=True)
     samples: int = eqx.field(static=True)
     teacher: Any
-    noise: float = 0.0
+    noise: float | None = None
     input_scale: float = 1.0
     outputs: int = eqx.field(static=True, default=1)
     test_samples: int = eqx.field(static=True, default=1000)
@@ -37,7 +37,7 @@ class NetworkTeacher(Task):
         require_between("the number of inputs (dimension)", self.dimension, 1)
         require_between("the number of samples", self.samples, 1)
         require_between("the number of test samples", self.test_samples, 0)
-        require_between("noise", self.noise, 0.0)
+        require_between("noise", 0.0 if self.noise is None else self.noise, 0.0)
         require_between("input_scale", self.input_scale, 0.0, open_low=True)
 
     @property
@@ -56,5 +56,7 @@ class NetworkTeacher(Task):
     def _samples(self, teacher: PyTree, key: PRNGKeyArray, count: int) -> Samples:
         key_inputs, key_noise = jax.random.split(key)
         inputs = self.input_scale * jax.random.normal(key_inputs, (count, self.dimension))
-        noise = self.noise * jax.random.normal(key_noise, (count, self.outputs))
-        return Samples(inputs, jax.vmap(teacher)(inputs) + noise)
+        targets = jax.vmap(teacher)(inputs)
+        if self.noise is not None:
+            targets = targets + self.noise * jax.random.normal(key_noise, (count, self.outputs))
+        return Samples(inputs, targets)

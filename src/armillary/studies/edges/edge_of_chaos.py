@@ -13,6 +13,7 @@ from armillary.models import MLP
 from armillary.models.activations import Rectified
 from armillary.models.parametrisation import Parametrisation
 from armillary.models.two_layer_linear import Prepared, TwoLayerLinear, WidthScaled
+from armillary.prediction import predict
 from armillary.probes.curvature import Sharpness
 from armillary.probes.losses import Losses
 from armillary.probes.preactivations import PreactivationChange, Preactivations
@@ -23,7 +24,7 @@ from armillary.report.style import COLORS, dots, key_of_overlay, label, lines, s
 from armillary.rules import SGD, Descent
 from armillary.rules.curvature_rate import CurvatureRate
 from armillary.simulation import simulate
-from armillary.study import Claim, Paper, Study
+from armillary.study import Claim, Paper, Predictions, Study
 from armillary.tasks import Correlations, Digits, FixedDesign, GaussianClasses
 from armillary.theory import mean_field, rectified
 from armillary.theory.catapult import scheduled_shrinkage
@@ -81,7 +82,6 @@ class EdgeOfChaos(Study):
     """Learning rates that stay what they are, in units of one over the initial curvature."""
     scheduled: tuple[float, ...] = above(0.0, default=(1.0, 2.0, 3.0), smoke=(1.0, 3.0))
     """Learning rates that follow the curvature, in units of one over it."""
-
     layers: int = at_least(3, default=15, smoke=4)
     """Of random tanh networks."""
 
@@ -101,8 +101,10 @@ class EdgeOfChaos(Study):
 
     def measure(self, name, what, seeds, key, progress):
         many = {"kernel": 5, "scatter, growing": 15, "scatter, equal": 100, "solvable, scheduled": 8, "solvable": 0.25, "random": 1.5, "rates": 1.25}
-        times = next((factor for start, factor in many.items() if name.startswith(start)), 1)
-        return simulate(what, seeds=max(1, round(times * seeds)), key=key, memory=1.5e8, progress=progress)
+        return simulate(what, seeds=max(1, round(next((f for start, f in many.items() if name.startswith(start)), 1) * seeds)), key=key, memory=1.5e8, progress=progress)
+
+    def theory(self):
+        return Predictions({"solvable": predict(self.experiments()["solvable"])})
 
     @property
     def _middle(self) -> int:
@@ -117,17 +119,16 @@ class EdgeOfChaos(Study):
         return MLP(width, depth, ABS, name, growth=growth, bias=False)
 
     def _step(self, form: str) -> Experiment:
-        model = self._model(form, self.base_width if form == "nuP" else STEP_WIDTH, 4)
-        return Experiment(GaussianClasses(16, 8, test_samples=1), model, Descent(SGD(STEP_RATE), 1), [PreactivationChange()], At((0.0, 1.0)))
+        task, model = GaussianClasses(16, 8, test_samples=1), self._model(form, self.base_width if form == "nuP" else STEP_WIDTH, 4)
+        return Experiment(task, model, Descent(SGD(STEP_RATE), 1), [PreactivationChange()], At((0.0, 1.0)))
 
     def _training(self, form: str, wider: int = 1) -> Experiment:
-        model = self._model(form, wider * self.base_width if form == "nuP" else EQUAL, self._middle)
-        return Experiment(Digits(self.images, "onehot"), model, Descent(SGD(1.0), self.steps), [Losses()], At((0.0, float(self.steps))))
+        task, model = Digits(self.images, "onehot"), self._model(form, wider * self.base_width if form == "nuP" else EQUAL, self._middle)
+        return Experiment(task, model, Descent(SGD(1.0), self.steps), [Losses()], At((0.0, float(self.steps))))
 
     def _edge(self, every: float) -> Experiment:
         """Seen in pairs of steps: the rate of a step belongs to the curvature before it. Constant rates take twice as many."""
-        steps = self.edge_steps * (2 if every > 1 else 1)
-        model = MLP(EDGE_WIDTH, 4, ABS, "nup", growth=1.0, bias=False)
+        steps, model = self.edge_steps * (2 if every > 1 else 1), MLP(EDGE_WIDTH, 4, ABS, "nup", growth=1.0, bias=False)
         probes = [Losses(), UpdateCosine(own_metric=True), LearningRate(), Sharpness(matrix="gauss_newton", own_metric=True)]
         times = At(tuple(sorted({*range(0, steps, 5), *range(1, steps, 5), steps})))
         return Experiment(Digits(self.edge_images, "onehot"), model, Descent(CurvatureRate(1.0, PRODUCTS, every), steps), probes, times)
@@ -341,8 +342,7 @@ class EdgeOfChaos(Study):
             label(axis, "step", words, ylog=words == "loss")
             axis.set_ylim(low, high)
         key_of_overlay(axes[1], loc="upper right", fontsize=7)
-        course = np.exp(np.log(measured["solvable, scheduled"].rate_curvature.isel(time=slice(1, None))).mean("seed"))
-        steps = np.arange(LAW_STEPS // 3, LAW_STEPS + 1)
+        course, steps = np.exp(np.log(measured["solvable, scheduled"].rate_curvature.isel(time=slice(1, None))).mean("seed")), np.arange(LAW_STEPS // 3, LAW_STEPS + 1)
         for color, c in zip(COLORS, LAWS, strict=False):
             axes[2].plot(steps, course.sel(constant=c, time=steps[0]).item() * scheduled_shrinkage(c) ** (steps - steps[0]), color=color, label=f"{c:g}/λ")
             dots(axes[2], course.sel(constant=c), every=5, color=color)

@@ -97,7 +97,7 @@ class HessianNormInit(Study):
     """Full-batch steps."""
     shallow_scales: tuple[float, ...] = above(0.0, default=(0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0), smoke=(0.7, 0.85, 1.2, 1.4))
     """Scales of networks of four layers."""
-    shallow_rates: tuple[float, ...] = above(0.0, default=tuple(2.0**k for k in range(-5, 3)), smoke=(0.0625, 0.125, 0.5, 1.0))
+    shallow_rates: tuple[float, ...] = above(0.0, default=tuple(2.0**k for k in range(-5, 3)), smoke=(0.125, 0.5))
     """Learning rates tried on them."""
     shallow_steps: int = at_least(10, default=60, smoke=20)
     """Steps at each."""

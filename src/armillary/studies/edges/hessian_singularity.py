@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import jax
 import numpy as np
 
 from armillary.clock import At
@@ -215,7 +216,7 @@ class HessianSingularity(Study):
         yield Claim("P2", "along each outlier it is λ/2 times the squared step (ratio, mean over the 9)", measured=off.mean("parameter"), expected=1.0, tolerance=0.1, reason="a fourth order is left")
 
     def _gap(self, seen, count: int):
-        return np.asarray(gap_after(seen.hessian_spectrum.transpose(..., "parameter").values, count))
+        return np.asarray(jax.jit(gap_after, static_argnums=1)(seen.hessian_spectrum.transpose(..., "parameter").values, count))
 
     def _parameters(self, width: int, outputs: int) -> int:
         return parameter_count(MLP(width, 2), self.dimension, outputs)

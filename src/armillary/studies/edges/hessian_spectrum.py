@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import equinox as eqx
+import jax
 import numpy as np
 
 from armillary.clock import At, Evenly
@@ -12,6 +13,7 @@ from armillary.curvature.spectrum import gap_after
 from armillary.experiment import Experiment, Sweep
 from armillary.fields import above, at_least
 from armillary.models import MLP
+from armillary.prediction import predict
 from armillary.probes import Losses
 from armillary.probes.clusters import ClusterCurvature
 from armillary.probes.curvature import DenseSpectrum, SpectralDensity
@@ -21,7 +23,7 @@ from armillary.report.style import COLORS, dots, key_of_overlay, label, lines, s
 from armillary.rules import SGD, Descent, Loss, MiniBatch
 from armillary.settings import floats
 from armillary.stages import Stage, Stages
-from armillary.study import Claim, Paper, Study
+from armillary.study import Claim, Paper, Predictions, Study
 from armillary.tasks import Digits
 from armillary.tasks.clusters import GaussianClusters
 from armillary.theory.hessian_rank import cluster_outliers, parameter_count
@@ -83,12 +85,11 @@ class HessianSpectrum(Study):
         wide = {"width": self.widths}
         grid = {f"{q} clusters": Sweep(self._clusters(q, probes=[PLAIN, GAUSS_NEWTON, ClusterCurvature()]), wide) for q in self.clusters}
         one = {f"{q} clusters, one output": self._clusters(q, probes=[PLAIN], targets="sign") for q in self.single}
-        separation = Sweep(self._clusters(3, probes=[PLAIN]), {"radius": self.radii})
         density = self._clusters(3, probes=[PLAIN, SpectralDensity(steps=80, draws=self.lanczos_draws)], width=max(self.widths))
         return {
             **grid, **one, "kernel width": Sweep(self._kernel(), {"width": sorted({min(self.widths), max(self.widths)})}),
             "4 clusters, two outputs": self._clusters(4, probes=[PLAIN], classes=2),
-            "separation": separation, "density": density, "cross-entropy": self._softmax(), "path": self._path(),
+            "separation": Sweep(self._clusters(3, probes=[PLAIN]), {"radius": self.radii}), "density": density, "cross-entropy": self._softmax(), "path": self._path(),
         }  # fmt: skip
 
     @property
@@ -102,20 +103,17 @@ class HessianSpectrum(Study):
     def _clusters(self, clusters: int, probes: list, width: int | None = None, **options) -> Experiment:
         task = GaussianClusters(clusters, self.dimension, self.samples, self._radius, self.noise, **options)
         rule = Descent(SGD(self.learning_rate), steps=self.steps)
-        network = MLP(width or self._width, 2, "tanh")
-        return Experiment(task, network, rule, [*probes, Losses()], At((0, self.steps)), precision="float64")
+        return Experiment(task, MLP(width or self._width, 2, "tanh"), rule, [*probes, Losses()], At((0, self.steps)), precision="float64")
 
     def _kernel(self) -> Experiment:
         """The parametrisation in which the outputs' gradients do not grow with the width; its rate is as many times larger."""
         like = self._clusters(3, [PLAIN])
-        rule = replace(like.rule, optimiser=SGD(15 * self.learning_rate))
-        return replace(like, model=MLP(self._width, 2, "tanh", parametrisation="ntk"), rule=rule)
+        return replace(like, model=MLP(self._width, 2, "tanh", parametrisation="ntk"), rule=replace(like.rule, optimiser=SGD(15 * self.learning_rate)))
 
     def _softmax(self) -> Experiment:
         """Cross-entropy, looked at often enough to be read before confidence takes the curvature away."""
         like = self._clusters(3, [GAUSS_NEWTON], targets="class")
-        rule = replace(like.rule, loss=Loss("cross_entropy"), steps=100)
-        return replace(like, rule=rule, observe=Evenly(11))
+        return replace(like, rule=replace(like.rule, loss=Loss("cross_entropy"), steps=100), observe=Evenly(11))
 
     def _path(self) -> Stages:
         """Large batches, then small ones from where they end, then small ones from another start."""
@@ -127,6 +125,10 @@ class HessianSpectrum(Study):
 
     def measure(self, name, what, seeds, key, progress):
         return super().measure(name, what, 1 if name == "density" else seeds, key, progress)
+
+    def theory(self):
+        experiments = self.experiments()
+        return Predictions({name: predict(experiments[name]) for name in (f"{q} clusters" for q in self.clusters)})
 
     def claims(self, measured, theory):
         cells = {q: measured[f"{q} clusters"] for q in self.clusters}
@@ -224,24 +226,22 @@ class HessianSpectrum(Study):
         return parameter_count(MLP(width, 2), self.dimension, clusters)
 
     def _gap(self, seen, clusters: int):
-        count = self._expected(clusters)
-        return seen.hessian_rank * 0 + np.asarray(gap_after(seen.hessian_spectrum.transpose(..., "parameter").values, count))
+        return seen.hessian_rank * 0 + np.asarray(jax.jit(gap_after, static_argnums=1)(seen.hessian_spectrum.transpose(..., "parameter").values, self._expected(clusters)))
 
     def _absolute(self, seen) -> float:
         return 1e-3 * float(seen.hessian_spectrum.sel(radius=self._radius).max("parameter").mean())
 
     def _confident(self, seen):
         """Each seed at its last look at a loss above 0.1."""
-        last = (seen.train_loss > 0.1).sum("time") - 1
-        return seen.isel(time=last)
+        return seen.isel(time=(seen.train_loss > 0.1).sum("time") - 1)
 
     def _densities(self, seen):
         """Positions, the dense density and each random vector's, smeared, in units of the largest eigenvalue."""
         values = seen.hessian_spectrum.values
-        at = np.linspace(-0.15, 1.15, 1301)
+        at, density = np.linspace(-0.15, 1.15, 1301), jax.jit(Quadrature.density)
         points = Quadrature(floats(seen.hessian_nodes.values / values[0]), floats(seen.hessian_node_weights.values))
         exact = Quadrature(floats(values[None] / values[0]), floats(np.full((1, len(values)), 1 / len(values))))
-        return at, np.asarray(exact.density(floats(at), SMEAR))[0], np.asarray(points.density(floats(at), SMEAR))
+        return at, np.asarray(density(exact, floats(at), SMEAR))[0], np.asarray(density(points, floats(at), SMEAR))
 
     def figures(self, measured, theory):
         yield Figure("scree", f"The largest eigenvalues of the trained network's Hessian, the first seed's. Left: {self._shown} clusters at several widths; right: several "

@@ -73,11 +73,11 @@ class StateSpaceDynamics(Study):
     """Their length."""
     problems: int = at_least(1, default=2, smoke=1, paper=4)
     """Draws of the data."""
-    copies: tuple[int, ...] = at_least(1, default=(1, 4, 16, 64), smoke=(1, 4, 16), paper=(1, 4, 16, 64, 256))
+    copies: tuple[int, ...] = at_least(1, default=(1, 4, 16, 64), smoke=(1, 2), paper=(1, 4, 16, 64, 256))
     """Numbers of states with the same pole."""
     modes: tuple[float, ...] = above(0.0, default=(1.5, 1.0, 0.5))
     """Singular values of the teacher with several channels."""
-    states: int = at_least(3, default=6, paper=64)
+    states: int = at_least(3, default=6, smoke=3, paper=64)
     """States of the layer with several channels."""
     scales: tuple[float, ...] = above(0.0, default=(0.03, 0.01))
     """Size of its initial weights, mode by mode."""
@@ -91,7 +91,7 @@ class StateSpaceDynamics(Study):
     """Initial end-to-end weight of a stack, whatever its depth."""
     row_poles: tuple[float, ...] = between(-0.99, 0.99, default=(0.0, 0.5, 0.8, 0.95), smoke=(0.8,))
     """Poles behind which digits are learned row by row."""
-    digits: int = at_least(50, default=300, smoke=50, paper=1500)
+    digits: int = at_least(5, default=300, smoke=5, paper=1500)
     """How many."""
 
     def experiments(self):

@@ -153,7 +153,7 @@ class UnsupervisedPretraining(Study):
         return simulate(what, seeds=draws, key=key, progress=progress, memory=6e7 if name == "mixture supervised" else 3e8)
 
     def theory(self):
-        said = {name: predict(what) for name, what in self.experiments().items() if name.startswith("factors")}
+        said = {"factors": predict(self.experiments()["factors"])}
         kappa = [typical_informativeness(20, 3, b, 0.02) for b in STRENGTHS]
         labels = {"units": "1", "long_name": "Hellinger distance of (x, z) over that of x"}
         said["informativeness"] = xr.Dataset({"informativeness": ("strength", kappa, labels)}, coords={"strength": list(STRENGTHS)})

@@ -48,9 +48,9 @@ class NeuralTangentKernel(Study):
     )  # fmt: skip
     seeds: ClassVar = {"smoke": 2, "desk": 8, "paper": 16}
 
-    shallow: tuple[int, ...] = at_least(4, default=(64, 256, 1024, 4096), smoke=(16, 64), paper=(64, 256, 1024, 4096, 16_384))
+    shallow: tuple[int, ...] = at_least(4, default=(64, 256, 1024, 4096), smoke=(16,), paper=(64, 256, 1024, 4096, 16_384))
     """Widths with one hidden layer."""
-    deep: tuple[int, ...] = at_least(4, default=(32, 64, 128, 256, 512), smoke=(16, 32), paper=(32, 64, 128, 256, 512, 1024, 2048))
+    deep: tuple[int, ...] = at_least(4, default=(32, 64, 128, 256, 512), smoke=(16,), paper=(32, 64, 128, 256, 512, 1024, 2048))
     """Widths with three hidden layers."""
     samples: int = at_least(4, default=16, smoke=6)
     """Training samples on the sphere in four dimensions."""
@@ -60,13 +60,13 @@ class NeuralTangentKernel(Study):
     """Learning rate, for the sum of squares."""
     draws: int = at_least(4, default=60, smoke=6, paper=1000)
     """Networks of which a kernel's mean and spread are taken."""
-    kernel_widths: tuple[int, int] = at_least(8, default=(64, 256), smoke=(16, 32), paper=(256, 1024))
+    kernel_widths: tuple[int, int] = at_least(8, default=(64, 256), smoke=(16, 16), paper=(256, 1024))
     """Their widths."""
     ensemble: int = at_least(8, default=100, smoke=8, paper=1000)
     """Networks whose outputs are compared with the infinite ensemble."""
-    ensemble_width: int = at_least(8, default=256, smoke=32, paper=1000)
+    ensemble_width: int = at_least(8, default=256, smoke=16, paper=1000)
     """Their width."""
-    circle_widths: tuple[int, int] = at_least(8, default=(64, 512), smoke=(16, 32), paper=(500, 10_000))
+    circle_widths: tuple[int, int] = at_least(8, default=(64, 512), smoke=(16, 16), paper=(500, 10_000))
     """Widths of the networks whose kernel is drawn on the circle, before and after training."""
 
     def experiments(self):
@@ -91,7 +91,7 @@ class NeuralTangentKernel(Study):
             "one hidden layer": Sweep(self._trained(1), {"width": self.shallow}),
             "three hidden layers": Sweep(self._trained(3), {"width": self.deep}),
             "ensemble": wide,
-            "circle": Sweep(turned, {"width": self.circle_widths}),
+            "circle": Sweep(turned, {"width": sorted(set(self.circle_widths))}),
         }
 
     def _kernels(self) -> list[tuple[str, int, int]]:

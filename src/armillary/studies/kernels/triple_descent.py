@@ -61,10 +61,10 @@ class TripleDescent(Study):
     """Variances of the read-out weights, the smallest first: they weigh the first layer's tangents."""
     few_inputs: int = at_least(40, default=50, smoke=40)
     """Inputs of the network that is followed over all scales."""
-    many_samples: int = at_least(80, default=250, smoke=100)
+    many_samples: int = at_least(80, default=250, smoke=80)
     """Its samples."""
     few_widths: tuple[int, ...] = at_least(1, default=(1, 2, 3, 4, 5, 6, 8, 12, 20, 40, 60, 80, 100, 150, 200, 250, 500, 1000, 2500),
-                                           smoke=(1, 2, 3, 8, 20, 40, 100, 200, 1000), paper=(1, 2, 3, 4, 5, 6, 8, 12, 20, 40, 60, 80, 100, 150, 200, 250, 300, 500, 1000, 2500, 10_000))
+                                           smoke=(3, 20, 80, 400), paper=(1, 2, 3, 4, 5, 6, 8, 12, 20, 40, 60, 80, 100, 150, 200, 250, 300, 500, 1000, 2500, 10_000))
     """Its neurons."""
     middle_scale: float = above(0.0, default=0.05)
     """The variance of its read-out weights."""
