@@ -1,10 +1,12 @@
 """Running a study for a person: progress, verdict table, files and where they are."""
 
 import dataclasses
+import importlib
 import json
 import os
 import shlex
 import sys
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,8 +35,11 @@ def run_and_report(study: Study, options: Any, name: str) -> int:
     settings = {**dataclasses.asdict(study), "seeds": options.seeds, "key": options.key}
     folder = open_run(options.out, run_name(slug, options.size, settings))
     progress = Silent() if options.json else default_progress()
+    loading = threading.Thread(target=load_libraries, daemon=True)
+    loading.start()
     with progress if isinstance(progress, Bar) else nullcontext():
         result = run_study(study, size=options.size, seeds=options.seeds, key=options.key, progress=progress)
+    loading.join()
     trajectory = write_trajectories(folder, result.measured, result.theory)
     figures = list(study.figures(result.measured, result.theory))
     drawn = [(figure, save(figure, folder / "figures")["svg"]) for figure in figures]
@@ -53,6 +58,20 @@ def run_and_report(study: Study, options: Any, name: str) -> int:
     else:
         _print(result, record)
     return int(options.strict and any(claim.verdict is Verdict.FAILS for claim in result.claims))
+
+
+def load_libraries() -> None:
+    """Import what only the report needs while programs are compiled, in which Python has nothing to do.
+
+    None of these is imported by a study's own work: an import that two threads begin from different ends fails in both.
+    """
+    for name in (
+        "matplotlib.backends.backend_agg",
+        "matplotlib.backends.backend_svg",
+        "matplotlib.layout_engine",
+        "jinja2",
+    ):
+        importlib.import_module(name)
 
 
 def cache_compilations() -> None:
