@@ -74,3 +74,12 @@ class Bar:
 def default_progress() -> Silent | Bar:
     """A bar where a person is looking at standard error, silence elsewhere."""
     return Bar() if sys.stderr.isatty() else Silent()
+
+
+def chosen_progress(progress: bool | Progress | None, *, worth_it: bool = True) -> Progress:
+    """What a caller asked for: True or False for a bar or none, an object as it is, None for the default if it is worth it."""
+    if progress is None:
+        return default_progress() if worth_it else Silent()
+    if isinstance(progress, bool):
+        return Bar() if progress else Silent()
+    return progress

@@ -14,7 +14,7 @@ from armillary.errors import InvalidValue, require_between
 from armillary.experiment import Experiment, Sweep
 from armillary.members import as_arrays, bytes_of
 from armillary.process import Process
-from armillary.progress import Bar, Progress, Silent, default_progress
+from armillary.progress import Bar, Progress, chosen_progress
 from armillary.stages import Stage, Stages
 from armillary.trajectory import Trajectory, combine, dataset, describe
 
@@ -89,7 +89,7 @@ def simulate(
     require_between("members", 1 if width is None else width, 1)
     if not isinstance(what, Experiment | Sweep | Stages | Process):
         raise InvalidValue(f"cannot simulate a {type(what).__name__}; give an Experiment, Sweep, Stages or Process")
-    shown = _progress(progress)
+    shown = chosen_progress(progress)
     with shown if isinstance(shown, Bar) else nullcontext():
         settings = Settings(width, int(memory), shown, key, _seeds(seeds), precision)
         if isinstance(what, Sweep):
@@ -121,14 +121,6 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
     if not chosen or len(set(chosen)) != len(chosen) or min(chosen) < 0:
         raise InvalidValue(f"seeds are {chosen}, but must be one or more different numbers from 0 up")
     return chosen
-
-
-def _progress(progress: bool | Progress | None) -> Progress:
-    if progress is None:
-        return default_progress()
-    if isinstance(progress, bool):
-        return Bar() if progress else Silent()
-    return progress
 
 
 def _program(stages: Stages, numeric: dict[tuple[str, ...], tuple], settings: Settings) -> xr.Dataset:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from armillary.compiled import Compiled
 from armillary.errors import InvalidValue, require_between
 from armillary.members import as_arrays, rows_of_block
-from armillary.progress import Bar, Progress, Silent, default_progress
+from armillary.progress import Bar, Progress, chosen_progress
 from armillary.theory.kernels.dual import dual
 from armillary.theory.kernels.layers import Activation, Layer, LayerNorm, Serial, layers_of
 from armillary.theory.kernels.norms import Norms, Pair
@@ -93,7 +93,7 @@ class Kernel(eqx.Module):
             side = self._side(x, right, memory)
             rows, columns = range(0, len(x), side), range(0, len(right), side)
             pairs = [(i, j) for i in rows for j in columns if y is not None or j >= i]
-            shown = _progress(progress, len(pairs))
+            shown = chosen_progress(progress, worth_it=len(pairs) > FEW_BLOCKS)
             with shown if isinstance(shown, Bar) else nullcontext():
                 advance = shown.begin("kernel", len(pairs))
                 for i, j in pairs:
@@ -187,14 +187,6 @@ class Kernel(eqx.Module):
                 f"sample {sample} has variance 0 before {name}, where its correlations are not defined: give the layers "
                 "before a bias variance, or leave the sample out"
             )
-
-
-def _progress(progress: bool | Progress | None, blocks: int) -> Progress:
-    if progress is None:
-        return default_progress() if blocks > FEW_BLOCKS else Silent()
-    if isinstance(progress, bool):
-        return Bar() if progress else Silent()
-    return progress
 
 
 def _entries(network: Serial, x: np.ndarray) -> int:

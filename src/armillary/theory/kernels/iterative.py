@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from armillary.errors import InvalidValue, require_between
-from armillary.progress import Bar, Progress, Silent, default_progress
+from armillary.progress import Bar, Progress, chosen_progress
 from armillary.theory.kernels.gram import Kernel, Kind
 
 SLAB = 1024
@@ -164,7 +164,7 @@ def iterative_regression(
     gram = GramProduct(kernel, x, which, memory)
     chosen = np.sort(np.random.default_rng(key).choice(len(x), rank, replace=False))
     precondition = Preconditioner(gram.columns(chosen), chosen, ridge) if rank else lambda vectors: vectors
-    shown = _progress(progress, len(x))
+    shown = chosen_progress(progress, worth_it=len(x) > 4 * SLAB)
     with shown if isinstance(shown, Bar) else nullcontext():
         dual, residual = _conjugate_gradients(
             gram, y.reshape(len(y), -1), ridge, precondition, tolerance, products, shown.begin("products", products + 1)
@@ -201,11 +201,3 @@ def _conjugate_gradients(
     # What the recursion says drifts from what is left indeed.
     course.append(np.linalg.norm(y - gram(dual, advance) - ridge * dual, axis=0) / size)
     return dual, np.stack(course)
-
-
-def _progress(progress: bool | Progress | None, samples: int) -> Progress:
-    if progress is None:
-        return default_progress() if samples > 4 * SLAB else Silent()
-    if isinstance(progress, bool):
-        return Bar() if progress else Silent()
-    return progress
