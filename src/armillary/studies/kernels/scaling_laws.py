@@ -20,7 +20,6 @@ from armillary.report.style import COLORS, dots, key_of_overlay, label, lines, s
 from armillary.rules import SGD, Descent, LinearFlow, Online
 from armillary.study import Claim, Paper, Study
 from armillary.tasks.eigenfeatures import Eigenfeatures
-from armillary.theory import projected_regression  # noqa: F401  its theory answers
 from armillary.theory.kernels.regression import kernel_modes
 from armillary.theory.linear_dynamics import LinearDynamics
 from armillary.theory.power_law_modes import power_law_modes

@@ -127,7 +127,7 @@ class WideDeepOptimality(Study):
         references = {"nearest": distance_kernel(np.inf), "majority": distance_kernel(0.0), "koenigs": koenigs_kernel(own)}
         probes = [Agreement(name, KernelVote(), weights) for name, weights in references.items()]
         task = DirichletClasses(samples=self.samples if samples is None else samples, test_samples=self.tests)
-        return Sweep(self._fitted(task, DeepKernel(phi, tangent=tangent, scaled=True), probes), {"depth": depths})
+        return Sweep(self._fitted(task, DeepKernel(phi, tangent=tangent, scaled=True), probes), {"depth": sorted(set(depths))})
 
     def _smoothers(self):
         votes = {name: koenigs_kernel(phi) for name, phi in ALPHAS.items()}
