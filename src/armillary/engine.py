@@ -44,15 +44,27 @@ class Keys(NamedTuple):
     steps: Array
 
 
-@functools.partial(Compiled, options=FASTEST, kept=4)
-def keys_of(key: Array, seeds: Array) -> Keys:
-    """The keys of members with these seeds. A program by itself: a random number costs more to compile than to draw."""
+KEYS_AT_ONCE = 64
 
+
+@functools.partial(Compiled, options=FASTEST, kept=1)
+def _keys(key: Array, seeds: Array) -> Keys:
     def one(seed: Array) -> Keys:
         own = jax.random.fold_in(jax.random.key(key), seed)
-        return Keys(own, *(jax.random.fold_in(own, number) for number in range(3)))
+        return Keys(*map(jax.random.key_data, (own, *(jax.random.fold_in(own, number) for number in range(3)))))
 
     return jax.vmap(one)(seeds)
+
+
+def keys_of(key: int, seeds: np.ndarray) -> Keys:
+    """The data of the keys of members with these seeds.
+
+    By a program of its own, of one shape for any number of seeds: random numbers cost more to compile than to draw.
+    """
+    filled = np.resize(seeds.astype(np.uint32), (-(-seeds.size // KEYS_AT_ONCE), KEYS_AT_ONCE))
+    with jax.enable_x64(False):
+        parts = [jax.device_get(_keys(*jax.device_put((np.uint32(key), row)))) for row in filled]
+    return jax.device_put(jax.tree.map(lambda *rows: np.concatenate(rows)[: seeds.size], *parts))
 
 
 class Members(eqx.Module):
@@ -67,7 +79,8 @@ class Members(eqx.Module):
 
 
 def drawn_and_begun(template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array], keys: Keys) -> Members:
-    """Members drawn from `template`, each with its own `values` at `paths` and its own keys."""
+    """Members drawn from `template`, each with its own `values` at `paths` and keys of its own data."""
+    keys = Keys(*map(jax.random.wrap_key_data, keys))
     count = len(keys.own)
     # One by one on a CPU: a member's draw is then the same in any company, and batched LAPACK is no faster there.
     width = 1 if jax.default_backend() == "cpu" else count

@@ -1,6 +1,6 @@
 """Numbers read off trajectories: when a level is crossed, a power law's exponent, a rank correlation."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -48,14 +48,20 @@ def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
     >>> round(power_law(np.array([1.0, 2.0, 4.0]), np.array([3.0, 12.0, 48.0])).exponent, 6)
     2.0
     """
-    from scipy.stats import linregress  # loads slowly
-
     x, y = np.asarray(x, float), np.asarray(y, float)
     use = np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0)
     if use.sum() < 2:
         return PowerLaw(np.nan, np.nan, np.nan, np.nan)
-    fit: Any = linregress(np.log(x[use]), np.log(y[use]))
-    return PowerLaw(float(fit.slope), float(np.exp(fit.intercept)), float(fit.stderr), float(fit.rvalue**2))
+    x, y = np.log(x[use]), np.log(y[use])
+    if np.ptp(x) == 0:
+        return PowerLaw(np.nan, np.nan, np.nan, np.nan)
+    if use.sum() > 2:  # SciPy's linregress would take a second to load
+        (slope, intercept), covariance = np.polyfit(x, y, 1, cov=True)
+        error = np.sqrt(covariance[0, 0])
+    else:
+        (slope, intercept), error = np.polyfit(x, y, 1), 0.0
+    r_squared = np.corrcoef(x, y)[0, 1] ** 2 if np.ptp(y) > 0 else 0.0
+    return PowerLaw(float(slope), float(np.exp(intercept)), float(error), float(r_squared))
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:

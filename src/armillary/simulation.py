@@ -136,10 +136,8 @@ def _program(stages: Stages, numeric: dict[tuple[str, ...], tuple], settings: Se
         duration = sum(stage.clock[-1] for stage in stages.stages)
 
         def draw(program: Any, index: np.ndarray) -> Any:
-            mine, key, own = jax.device_put(
-                ([column[index] for column in columns], np.uint32(settings.key), numbers[index])
-            )
-            return program(beginning, tuple(numeric), mine, engine.keys_of(key, own))
+            mine = jax.device_put([column[index] for column in columns])
+            return program(beginning, tuple(numeric), mine, engine.keys_of(settings.key, numbers[index]))
 
         shapes = draw(engine.start_fast.bind, np.arange(seeds.size)).shapes()
         each = max(bytes_of((shapes.drawn.own, shapes.state, shapes.memory)) // seeds.size, 1)
