@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import armillary as arm
+from armillary import engine
 from armillary.models import MLP, DeepLinear, Gaussian
 from armillary.rules import SGD, Adam, Descent, GradientFlow, LinearFlow, Loss, MiniBatch, Online, Optax
 from reference import gradient_descent
@@ -66,11 +67,11 @@ def test_observation_times_do_not_change_the_numbers():
 
 
 def test_many_members_go_in_blocks_of_bounded_memory(monkeypatch):
-    import armillary.simulation as simulation
-
     seen = []
-    real = simulation._block
-    monkeypatch.setattr(simulation, "_block", lambda m, *rest: seen.append(len(m.keys)) or real(m, *rest))
+    real = engine.follow
+    monkeypatch.setattr(
+        engine, "follow", lambda m, *rest, **given: seen.append(m.diverged.size) or real(m, *rest, **given)
+    )
     task = arm.tasks.LinearTeacher(dimension=50, samples=100)
     experiment = arm.Experiment(task, DeepLinear(depth=1), Descent(steps=2), [arm.probes.Losses()])
     measured = arm.simulate(experiment, seeds=64, memory=1e6)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from armillary.compiled import FASTEST, LIGHT, Bound, Compiled
-from armillary.members import Drawn, bytes_of, draw_members, over_members
+from armillary.members import Drawn, bytes_of, draw_members, is_key, over_members
 from armillary.process import Process
 from armillary.quantity import Observation
 
@@ -193,6 +193,34 @@ def programs(members: Members, width: int, clock: np.ndarray, *, discrete: bool)
     )
 
 
+class Saver(NamedTuple):
+    """How a run is saved on its way: `save(looks, fresh, seen, arrays)` is called after a look where `due(looks)`, with how
+    much of the clock is done, the number of looks since the last save, what they saw, and what `restored` needs."""
+
+    due: Callable[[int], bool]
+    save: Callable[[int, int, dict[str, Any], list[np.ndarray]], None]
+
+
+def restored(members: Members, arrays: list[np.ndarray]) -> Members:
+    """The members with arrays that a `Saver` was given."""
+    leaves, tree = jax.tree.flatten(_changing(members))
+    fresh = [
+        jax.random.wrap_key_data(jax.device_put(new)) if is_key(old) else jax.device_put(new)
+        for old, new in zip(leaves, arrays, strict=True)
+    ]
+    own, state, diverged, memory = jax.tree.unflatten(tree, fresh)
+    own, state, memory = (
+        eqx.combine(new, old)
+        for new, old in ((own, members.drawn.own), (state, members.state), (memory, members.memory))
+    )
+    return Members(Drawn(own, members.drawn.shared), state, members.keys, diverged, memory)
+
+
+def _changing(members: Members) -> PyTree:
+    """What of members is their own, or changes."""
+    return eqx.filter((members.drawn.own, members.state, members.diverged, members.memory), eqx.is_array)
+
+
 def warm(members: Members, width: int, clock: np.ndarray, *, discrete: bool) -> None:
     """Compile what advances and looks at members, by a run of no steps, before several threads want it."""
     for program in programs(members, width, clock, discrete=discrete):
@@ -208,6 +236,7 @@ def follow(
     discrete: bool,
     counted: int,
     skip: int = 0,
+    saver: Saver | None = None,
 ) -> tuple[Members, dict[str, Any]]:
     """Run `members` along `clock`, observing at each of its times but the first `skip`.
 
@@ -220,7 +249,8 @@ def follow(
     drawn, state = _arrays(members.drawn), _arrays((members.state, members.diverged))
     memory = _arrays(members.memory)
     fixed = move.leaves[: -len(state) - 2]  # what was drawn, and the keys
-    now, seen, speed = clock[0], [], None  # speed: steps a second of a call
+    own = [jax.device_get(_data(leaf)) for leaf in _arrays(members.drawn.own)] if saver else []
+    now, seen, speed, told = clock[0], [], None, 0  # speed: steps a second of a call
     for index, goal in enumerate(clock):
         while now < goal:
             stop = goal
@@ -238,13 +268,24 @@ def follow(
             found = look([*drawn, *state[:-1], *memory, moment(now)])
             shown, memory = found[: len(found) - len(memory)], found[len(found) - len(memory) :]
             seen.append(jax.device_get(shown))
+        if saver and saver.due(index + 1):
+            arrays = [jax.device_get(_data(leaf)) for leaf in (*state, *memory)]
+            saver.save(index + 1, len(seen) - told, _together(look, seen[told:], memory), own + arrays)
+            told = len(seen)
     if now > clock[0]:
         after, diverged = move.whole(state)
         members = Members(members.drawn, after, members.keys, diverged, members.memory)
-    if not seen:
-        return members, {}
     # The memory at the end has no use: a next stage begins anew.
-    return members, look.whole([*(np.stack(parts) for parts in zip(*seen, strict=True)), *memory])[0]
+    return members, _together(look, seen, memory)
+
+
+def _together(look: Bound, seen: list[list[np.ndarray]], memory: list[Array]) -> dict[str, Any]:
+    """What was seen at several times, with a leading time axis."""
+    return look.whole([*(np.stack(parts) for parts in zip(*seen, strict=True)), *memory])[0] if seen else {}
+
+
+def _data(leaf: Array) -> Array:
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def _arrays(tree: PyTree) -> list[Array]:

@@ -90,8 +90,9 @@ def rows_of_block(count: int, first: int, size: int) -> np.ndarray:
 def bytes_of(tree: PyTree) -> int:
     """The memory of all arrays (or array shapes) of a tree."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype") and hasattr(leaf, "size")]
-    return sum(leaf.size * jax.dtypes.itemsize_bits(leaf.dtype) // 8 for leaf in leaves if not _is_key(leaf))
+    return sum(leaf.size * jax.dtypes.itemsize_bits(leaf.dtype) // 8 for leaf in leaves if not is_key(leaf))
 
 
-def _is_key(leaf: Any) -> bool:
+def is_key(leaf: Any) -> bool:
+    """Whether an array (or an array's shape) is of random keys."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -1,37 +1,21 @@
 """Experiment → measured trajectory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
-import jax
-import numpy as np
 import xarray as xr
 
-from armillary import engine
-from armillary.compiled import all_of, side_by_side
+from armillary.compiled import all_of
 from armillary.errors import InvalidValue, require_between
 from armillary.experiment import Experiment, Sweep
-from armillary.members import as_arrays, bytes_of
 from armillary.process import Process
+from armillary.programs import of_grid
 from armillary.progress import Bar, Progress, chosen_progress
 from armillary.stages import Stage, Stages
+from armillary.store.files import Place
+from armillary.store.keeper import Keep, kept_here
 from armillary.trajectory import Trajectory, combine, dataset, describe
-
-CACHE = 1 << 19
-"""Bytes of states and data that run side by side on a CPU: they stay in a core's cache (measured in `benchmarks/`)."""
-
-LONG_RUN = 4e9
-"""Steps times bytes from which a run is spread over the cores (about a second's work)."""
-
-FLOW_STEPS = 100
-"""Solver steps that a unit of flow time is taken to need, for that estimate."""
-
-LARGE_DRAW = 1 << 25
-"""Bytes of data and states from which drawing them is worth a well-optimised program."""
-
-WIDEST = 32
-"""Members side by side on a CPU at most: beyond, nothing is gained."""
 
 
 class Settings(NamedTuple):
@@ -43,6 +27,7 @@ class Settings(NamedTuple):
     key: int
     seeds: list[int]
     precision: str | None
+    keep: Keep | None
 
 
 def simulate(
@@ -54,6 +39,7 @@ def simulate(
     members: Literal["auto", "map", "vmap"] | int = "auto",
     memory: float = 1e9,
     precision: Literal["float32", "float64"] | None = None,
+    keep: str | Place | None = None,
     progress: bool | Progress | None = None,
 ) -> Trajectory:
     """Run an experiment, a sweep, stages or a bare process, and return what its probes saw.
@@ -67,13 +53,15 @@ def simulate(
     - `memory`: bytes that members may take at once; more of them go in blocks, one after another. A
       member counts its state and its own data three times over (state, gradient, update).
     - `precision`: overrides the experiment's for this run, without touching the process's setting.
+    - `keep`: a folder (or URL) for finished blocks and for checkpoints of long ones at their observation times. The
+      same call after an interruption goes on from there and ends with the same numbers; the folder can be removed then.
     - `progress`: True or False, or any object with `begin`; None shows a bar to a terminal.
 
     Returns an `xarray.Dataset` with dimensions (each swept axis, seed, time, and the probes' own).
     Members that become nan or inf are kept: `diverged_at` holds the first such step (or flow time), nan for
     the others, and everything observed from then on is nan.
 
-    Raises `InvalidValue` for impossible arguments.
+    Raises `InvalidValue` for impossible arguments, `StoreError` for a folder that cannot be written.
 
     >>> import armillary as arm
     >>> experiment = arm.Experiment(
@@ -91,7 +79,8 @@ def simulate(
         raise InvalidValue(f"cannot simulate a {type(what).__name__}; give an Experiment, Sweep, Stages or Process")
     shown = chosen_progress(progress)
     with shown if isinstance(shown, Bar) else nullcontext():
-        settings = Settings(width, int(memory), shown, key, _seeds(seeds), precision)
+        kept = kept_here() if keep is None else Keep(keep)
+        settings = Settings(width, int(memory), shown, key, _seeds(seeds), precision, kept)
         if isinstance(what, Sweep):
             numeric = {what.paths[name]: what.axes[name] for name in what.numeric}
             points, parts = zip(*what.programs(), strict=True)
@@ -125,82 +114,10 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
 
 def _program(stages: Stages, numeric: dict[tuple[str, ...], tuple], settings: Settings) -> xr.Dataset:
     """One compiled program (one for each stage): all its numeric axes and seeds, in blocks."""
-    *grid, seeds = np.meshgrid(*numeric.values(), settings.seeds, indexing="ij")
-    double = (settings.precision or stages.precision) == "float64"
-    with jax.enable_x64(True) if double else nullcontext():
-        dtype = np.dtype("float64" if double else "float32")
-        columns = [values.ravel().astype(dtype) for values in grid]
-        numbers = seeds.ravel().astype(np.uint32)
-        template: Stages = as_arrays(stages, dtype)
-        beginning = getattr(template.stages[0].what, "timeless", template.stages[0].what)
-        duration = sum(stage.clock[-1] for stage in stages.stages)
-
-        def draw(program: Any, index: np.ndarray) -> Any:
-            mine = jax.device_put([column[index] for column in columns])
-            return program(beginning, tuple(numeric), mine, engine.keys_of(settings.key, numbers[index]))
-
-        shapes = draw(engine.start_fast.bind, np.arange(seeds.size)).shapes()
-        each = max(bytes_of((shapes.drawn.own, shapes.state, shapes.memory)) // seeds.size, 1)
-        size, width = _blocks(seeds.size, each, settings, duration, discrete=stages.discrete)
-        advance = settings.progress.begin(type(stages.stages[0].what).__name__.lower(), duration * seeds.size)
-    start = engine.start if size * each > LARGE_DRAW else engine.start_fast
-
-    def begin(first: int) -> engine.Members:
-        index = np.clip(np.arange(first, first + size), 0, seeds.size - 1)  # the last block is filled up
-        with jax.enable_x64(True) if double else nullcontext():  # the setting is a thread's own
-            return draw(start, index)
-
-    def finish(first: int, members: engine.Members | None = None) -> Any:
-        members = begin(first) if members is None else members
-        with jax.enable_x64(True) if double else nullcontext():
-            return _block(members, template, width, min(size, seeds.size - first), advance)
-
-    firsts = range(0, seeds.size, size)
-    if len(firsts) == 1 or side_by_side() == 1:
-        blocks = [finish(first) for first in firsts]
-    else:  # compile before several threads want it
-        head = begin(0)
-        with jax.enable_x64(True) if double else nullcontext():
-            engine.warm(head, width, template.stages[0].clock, discrete=template.discrete)
-        blocks = all_of(lambda first: finish(first, None if first else head), firsts)
+    program = of_grid(stages, numeric, settings.seeds, key=settings.key, precision=settings.precision)
+    layout = program.layout(settings.memory, settings.width)
+    advance = settings.progress.begin(type(stages.stages[0].what).__name__.lower(), program.duration * program.members)
+    keeper = settings.keep.of(program, layout) if settings.keep else None
+    blocks = program.blocks(layout, advance, keeper)
     axes = {path[-1]: values for path, values in numeric.items()}
     return dataset(blocks, {**axes, "seed": settings.seeds}, stages.discrete)
-
-
-def _block(
-    members: engine.Members, template: Stages, width: int, wanted: int, progress: Callable[[float], None]
-) -> tuple[list[tuple[np.ndarray, dict]], np.ndarray]:
-    """One block of members through all stages: [(clock, observations)], and where each member diverged."""
-    begun = 0.0
-    records = []
-    for number, stage in enumerate(template.stages):
-        if number:
-            members = engine.hand_over(members, stage.what, stage.enter, number, width)
-        clock = begun + stage.clock
-        skip = 1 if number and len(clock) and clock[0] == begun else 0
-        if clock[0] > begun:  # the stage's first observation is later than its start
-            clock, skip = np.concatenate([[begun], clock]), 1
-        members, seen = engine.follow(
-            members, clock, width, progress, discrete=template.discrete, counted=wanted, skip=skip
-        )
-        records.append((clock[skip:], jax.tree.map(lambda a: a[:, :wanted], seen)))
-        begun = clock[-1]
-    return records, np.asarray(members.diverged)[:wanted]
-
-
-def _blocks(count: int, each: int, settings: Settings, duration: float, *, discrete: bool) -> tuple[int, int]:
-    """How many of `count` members of `each` bytes a block has, and how many of them run side by side."""
-    width = settings.width
-    steps = duration * (1 if discrete else FLOW_STEPS)
-    if width is None and jax.default_backend() == "cpu":
-        # Each flow takes solver steps of its own: side by side all would wait for the slowest.
-        width = int(np.clip(CACHE // each, 1, WIDEST)) if discrete else 1
-    cores = side_by_side()
-    most = int(max(settings.memory // (3 * each * cores), 1))
-    worth_it = steps * count * each > LONG_RUN
-    rounds = max(-(-count // most), min(cores, count) if worth_it else 1)
-    size = -(-count // rounds)
-    width = min(width or count, size)
-    if settings.width is None:  # of the widths down to half, the one that leaves the fewest places to fill up
-        width = min(range(width, width // 2, -1), key=lambda w: -(-size // w) * w)
-    return -(-size // width) * width, width

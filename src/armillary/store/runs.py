@@ -9,23 +9,17 @@ Each file is written under a hidden name, flushed to the disk and renamed into p
 
 import hashlib
 import json
-import os
 import re
-import tempfile
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from armillary.errors import ArmillaryError, InvalidValue
+from armillary.errors import InvalidValue
+from armillary.store.files import Place, StoreError, local_copy, make_folder, place, write_whole
 
 if TYPE_CHECKING:
     import xarray as xr
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,79}")
-
-
-class StoreError(ArmillaryError):
-    """A results folder that cannot be written or read."""
 
 
 def run_name(slug: str, size: str, settings: Mapping[str, Any]) -> str:
@@ -41,47 +35,20 @@ def run_name(slug: str, size: str, settings: Mapping[str, Any]) -> str:
     return name
 
 
-def open_run(out: str | Path, name: str) -> Path:
+def open_run(out: str | Place, name: str) -> Place:
     """The folder of a run, made if need be, with any earlier verdict of it withdrawn.
 
     Raises `StoreError` where the folder cannot be made or written.
     """
-    folder = Path(out) / name
-    try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        (folder / "run.json").unlink(missing_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise StoreError(f"cannot write to {folder}: {error.strerror}; choose another folder (--out)") from None
+    folder = make_folder(place(out) / name)
+    make_folder(folder / "figures")
+    (folder / "run.json").unlink(missing_ok=True)
     return folder
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Let `write` fill a hidden file beside `path`, flush it to the disk and rename it into place.
-
-    A reader sees the old file, the new one or none, never a part. Raises `StoreError` on a full disk and the
-    like, leaving what was there.
-    """
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        write(hidden)
-        with open(hidden, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(hidden, path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        hidden.unlink(missing_ok=True)
-    return path
-
-
-def write_text(path: Path, text: str) -> Path:
-    """A text file, whole."""
-    return write_whole(path, lambda hidden: hidden.write_text(text, encoding="utf-8"))
-
-
-def write_trajectories(folder: Path, measured: "Mapping[str, xr.Dataset]", theory: "Mapping[str, xr.Dataset]") -> Path:
+def write_trajectories(
+    folder: Place, measured: "Mapping[str, xr.Dataset]", theory: "Mapping[str, xr.Dataset]"
+) -> Place:
     """All trajectories of a run in one netCDF-4 file with checksums, whole."""
     import xarray as xr
 
@@ -93,7 +60,7 @@ def write_trajectories(folder: Path, measured: "Mapping[str, xr.Dataset]", theor
     return write_whole(folder / "trajectory.nc", write)
 
 
-def read_trajectories(path: str | Path) -> "dict[str, dict[str, xr.Dataset]]":
+def read_trajectories(path: str | Place) -> "dict[str, dict[str, xr.Dataset]]":
     """{"measured": {name: dataset}, "theory": {...}} of a run's `trajectory.nc`.
 
     Raises `StoreError` for a file that is not there or not whole.
@@ -101,7 +68,7 @@ def read_trajectories(path: str | Path) -> "dict[str, dict[str, xr.Dataset]]":
     import xarray as xr
 
     try:
-        with xr.open_datatree(path, engine="netcdf4") as tree:
+        with local_copy(place(path)) as local, xr.open_datatree(local, engine="netcdf4") as tree:
             return {
                 side: {str(name): node.to_dataset().load() for name, node in tree[side].children.items()}
                 for side in tree.children
@@ -110,10 +77,10 @@ def read_trajectories(path: str | Path) -> "dict[str, dict[str, xr.Dataset]]":
         raise StoreError(f"cannot read {path}: {error}; run the study again") from None
 
 
-def last_runs(out: str | Path) -> dict[str, dict[str, Any]]:
+def last_runs(out: str | Place) -> dict[str, dict[str, Any]]:
     """The newest finished run of each study in a results folder, by slug; unreadable ones are left out."""
     newest: dict[str, tuple[float, dict]] = {}
-    for path in Path(out).glob("*/run.json"):
+    for path in place(out).glob("*/run.json"):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             when, slug = path.stat().st_mtime, record["slug"]

@@ -1,0 +1,247 @@
+"""A program of a run: members that differ in numbers and seeds alone, so that one compilation does for all of them.
+
+It is laid out (how many members a block has, how many run side by side), and then run block by block. A block may be
+kept in a store: one that is finished is read instead of run, one that was interrupted goes on from its last checkpoint.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+from armillary import engine
+from armillary.compiled import all_of, side_by_side
+from armillary.members import as_arrays, bytes_of
+from armillary.stages import Stages
+from armillary.store.blocks import Block, joined
+
+CACHE = 1 << 19
+"""Bytes of states and data that run side by side on a CPU: they stay in a core's cache (measured in `benchmarks/`)."""
+
+LONG_RUN = 4e9
+"""Steps times bytes from which a run is spread over the cores (about a second's work)."""
+
+FLOW_STEPS = 100
+"""Solver steps that a unit of flow time is taken to need, for that estimate."""
+
+LARGE_DRAW = 1 << 25
+"""Bytes of data and states from which drawing them is worth a well-optimised program."""
+
+WIDEST = 32
+"""Members side by side on a CPU at most: beyond, nothing is gained."""
+
+
+class Saved(NamedTuple):
+    """Where a block stands: in which stage, after how much of its clock, what it saw (stage by stage; when it is saved,
+    since the last save) and its arrays."""
+
+    stage: int
+    looks: int
+    records: list[tuple[np.ndarray, dict]]
+    arrays: list[np.ndarray]
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """What keeps the blocks of a program (see `armillary.store.keeper`)."""
+
+    def finished(self, first: int) -> Block | None: ...
+    def finish(self, first: int, block: Block) -> None: ...
+    def resume(self, first: int) -> Saved | None: ...
+    def due(self, first: int) -> bool: ...
+    def save(self, first: int, saved: Saved) -> None: ...
+
+
+class Stretch(NamedTuple):
+    """What is left of a stage: from the `at`-th time of its clock on, of which the first `skip` are not looked at."""
+
+    number: int
+    clock: np.ndarray
+    at: int
+    skip: int
+
+
+class Layout(NamedTuple):
+    """How the members of a program are run: `size` in a block, `width` of them side by side; bytes of `each`."""
+
+    size: int
+    width: int
+    each: int
+
+
+class Program:
+    """Members of `stages`, each with its own values at `paths` of the first stage (`columns`, an array each with a leading
+    member axis) and its own seed."""
+
+    def __init__(
+        self,
+        stages: Stages,
+        paths: Sequence[tuple[Any, ...]],
+        columns: Sequence[np.ndarray],
+        seeds: np.ndarray,
+        *,
+        key: int,
+        precision: str | None = None,
+    ):
+        self.double = (precision or stages.precision) == "float64"
+        dtype = np.dtype("float64" if self.double else "float32")
+        with self.numbers():
+            self.template: Stages = as_arrays(stages, dtype)
+        first = self.template.stages[0].what
+        self.beginning = getattr(first, "timeless", first)
+        self.paths = tuple(paths)
+        self.columns = [np.asarray(c, dtype) if c.dtype.kind == "f" else c for c in map(np.asarray, columns)]
+        self.seeds = seeds.astype(np.uint32)
+        self.key = key
+        self.duration = float(sum(stage.clock[-1] for stage in stages.stages))
+
+    @property
+    def members(self) -> int:
+        """How many there are."""
+        return self.seeds.size
+
+    def numbers(self) -> AbstractContextManager:
+        """The precision of this program's numbers: a thread's own setting, so to be entered in each."""
+        return jax.enable_x64(True) if self.double else nullcontext()
+
+    @cached_property
+    def each(self) -> int:
+        """Bytes of one member: its state, its own data and what its probes remember."""
+        with self.numbers():
+            shapes = self._draw(engine.start_fast.bind, np.arange(self.members)).shapes()
+        return max(bytes_of((shapes.drawn.own, shapes.state, shapes.memory)) // self.members, 1)
+
+    def _draw(self, program: Any, index: np.ndarray) -> Any:
+        mine = jax.device_put([column[index] for column in self.columns])
+        return program(self.beginning, self.paths, mine, engine.keys_of(self.key, self.seeds[index]))
+
+    def layout(self, memory: int, width: int | None) -> Layout:
+        """Blocks that take at most `memory` bytes, with so many members side by side (None: choose)."""
+        count, discrete, given = self.members, self.template.discrete, width
+        steps = self.duration * (1 if discrete else FLOW_STEPS)
+        if width is None and jax.default_backend() == "cpu":
+            # Each flow takes solver steps of its own: side by side all would wait for the slowest.
+            width = int(np.clip(CACHE // self.each, 1, WIDEST)) if discrete else 1
+        cores = side_by_side()
+        most = int(max(memory // (3 * self.each * cores), 1))
+        worth_it = steps * count * self.each > LONG_RUN
+        rounds = max(-(-count // most), min(cores, count) if worth_it else 1)
+        size = -(-count // rounds)
+        width = min(width or count, size)
+        if given is None:  # of the widths down to half, the one that leaves the fewest places to fill up
+            width = min(range(width, width // 2, -1), key=lambda w: -(-size // w) * w)
+        return Layout(-(-size // width) * width, width, self.each)
+
+    def begin(self, first: int, layout: Layout) -> engine.Members:
+        """The members of the block that starts at `first`."""
+        index = np.clip(np.arange(first, first + layout.size), 0, self.members - 1)  # the last block is filled up
+        with self.numbers():
+            return self._draw(engine.start if layout.size * layout.each > LARGE_DRAW else engine.start_fast, index)
+
+    def block(
+        self,
+        first: int,
+        layout: Layout,
+        progress: Callable[[float], None],
+        keeper: Keeper | None = None,
+        members: engine.Members | None = None,
+    ) -> Block:
+        """One block of members through all stages."""
+        wanted = min(layout.size, self.members - first)
+        known = keeper.finished(first) if keeper else None
+        if known is not None:
+            progress(self.duration * wanted)
+            return known
+        members = self.begin(first, layout) if members is None else members
+        with self.numbers():
+            block = self._through_stages(members, layout.width, wanted, progress, keeper, first)
+        if keeper:
+            keeper.finish(first, block)
+        return block
+
+    def _through_stages(
+        self, members: engine.Members, width: int, wanted: int, progress: Callable, keeper: Keeper | None, first: int
+    ) -> Block:
+        saved = keeper.resume(first) if keeper else None
+        records: list[tuple[np.ndarray, dict]] = []
+        begun = 0.0
+        for number, stage in enumerate(self.template.stages):
+            if number:
+                members = engine.hand_over(members, stage.what, stage.enter, number, width)
+            clock = begun + stage.clock
+            skip = 1 if number and len(clock) and clock[0] == begun else 0
+            if clock[0] > begun:  # the stage's first observation is later than its start
+                clock, skip = np.concatenate([[begun], clock]), 1
+            done = 0
+            if saved and number <= saved.stage:
+                # Members that were not advanced go through the stages that are done, for their structure alone.
+                done = saved.looks if number == saved.stage else len(clock)
+                progress((clock[done - 1] - begun) * wanted)
+                if number < saved.stage:
+                    records.append(saved.records[number])
+                    begun = clock[-1]
+                    continue
+                members = engine.restored(members, saved.arrays)
+            stretch = Stretch(number, clock, max(done - 1, 0), 1 if done else skip)
+            members, found = self._stage(members, stretch, width, wanted, progress, keeper, first)
+            earlier = [saved.records[number][1]] if saved and done else []
+            records.append((clock[skip:], joined([part for part in (*earlier, found) if part])))
+            begun = clock[-1]
+        return Block(records, np.asarray(members.diverged)[:wanted])
+
+    def _stage(
+        self,
+        members: engine.Members,
+        stretch: "Stretch",
+        width: int,
+        wanted: int,
+        progress: Callable[[float], None],
+        keeper: Keeper | None,
+        first: int,
+    ) -> tuple[engine.Members, dict]:
+        """The rest of one stage, saved now and then."""
+        number, clock, at, skip = stretch
+        cut = lambda seen: jax.tree.map(lambda a: a[:, :wanted], seen)
+
+        def save(looks: int, fresh: int, seen: dict, arrays: list) -> None:
+            assert keeper is not None
+            done = at + looks
+            keeper.save(first, Saved(number, done, [(clock[done - fresh : done], cut(seen))], arrays))
+
+        def due(looks: int) -> bool:
+            ended = at + looks == len(clock)  # a stage's end is saved if another follows, whose checkpoints count on it
+            return number + 1 < len(self.template.stages) if ended else keeper is not None and keeper.due(first)
+
+        saver = engine.Saver(due, save) if keeper else None
+        discrete = self.template.discrete
+        members, seen = engine.follow(
+            members, clock[at:], width, progress, discrete=discrete, counted=wanted, skip=skip, saver=saver
+        )
+        return members, cut(seen)
+
+    def blocks(self, layout: Layout, progress: Callable[[float], None], keeper: Keeper | None = None) -> list[Block]:
+        """All blocks, side by side where the machine allows it."""
+        firsts = range(0, self.members, layout.size)
+        if len(firsts) == 1 or side_by_side() == 1:
+            return [self.block(first, layout, progress, keeper) for first in firsts]
+        head = self.begin(0, layout)  # compile before several threads want it
+        with self.numbers():
+            engine.warm(head, layout.width, self.template.stages[0].clock, discrete=self.template.discrete)
+        return all_of(lambda first: self.block(first, layout, progress, keeper, None if first else head), firsts)
+
+
+def of_grid(
+    stages: Stages,
+    numeric: Mapping[tuple[str, ...], Sequence[float]],
+    seeds: Sequence[int],
+    *,
+    key: int,
+    precision: str | None,
+) -> Program:
+    """The program of every combination of some numbers and seeds, seeds innermost."""
+    *grid, numbers = np.meshgrid(*numeric.values(), np.asarray(seeds), indexing="ij")
+    columns = [values.ravel().astype(float) for values in grid]
+    return Program(stages, tuple(numeric), columns, numbers.ravel(), key=key, precision=precision)
