@@ -1,4 +1,4 @@
-"""The command line: `armillary list | show | run`. Heavy imports wait until a study runs."""
+"""The command line: `armillary list | show | run | sweep | results`. Heavy imports wait until a study runs."""
 
 import argparse
 import gc
@@ -16,7 +16,7 @@ from armillary.fields import SIZES, flag
 from armillary.register import claims_in, entries, study_class
 
 RESULTS = "armillary-results"
-COMMANDS = ("list", "show", "run")
+COMMANDS = ("list", "show", "run", "sweep", "results")
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ def _dispatch(arguments: list[str]) -> int:
     if not arguments:
         parser.print_help()
         return 0
+    if arguments[0] in ("sweep", "results"):
+        return _reach(arguments[0], arguments[1:])
     known, rest = parser.parse_known_args(arguments)
     if known.command == "run":
         return _run(known.study, rest)
@@ -104,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="armillary run deep-linear is a good start; armillary run STUDY --help lists a study's flags.",
     )
     parser.add_argument("--version", action="version", version=f"armillary {version('armillary')}")
-    commands = parser.add_subparsers(dest="command", metavar="list | show | run", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="list | show | run | sweep | results", required=True)
     listing = commands.add_parser("list", help="the studies, by family, with their last verdicts")
     listing.add_argument("--out", default=RESULTS, help=f"the results folder (default {RESULTS})")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
@@ -113,7 +115,22 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("--out", default=RESULTS, help=f"the results folder (default {RESULTS})")
     running = commands.add_parser("run", help="run a study: verdicts, report and figures", add_help=False)
     running.add_argument("study", nargs="?", help="a name from armillary list, or a Python file")
+    commands.add_parser("sweep", help="a study over values of its fields, kept and resumed", add_help=False)
+    commands.add_parser(
+        "results", help="list, show, export, remove or verify what is in a results folder", add_help=False
+    )
     return parser
+
+
+def _reach(command: str, arguments: list[str]) -> int:
+    """The commands that have files of their own."""
+    if command == "sweep":
+        from armillary.sweeps import command as sweeps
+
+        return sweeps.command(arguments, _parse)
+    from armillary.store import command as results
+
+    return results.command(arguments)
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -70,8 +70,8 @@ class Compiled:
         return _Program(run, outcome, {}, threading.Lock())
 
     def bind(self, *args: Any) -> "Bound":
-        """The program for arguments like these."""
-        arrays, static = eqx.partition(args, eqx.is_array)
+        """The program for arguments like these; where it is not to be called, arrays' shapes do."""
+        arrays, static = eqx.partition(args, lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct))
         leaves, tree = jax.tree.flatten(arrays)
         constants, rest = jax.tree.flatten(static)
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)

@@ -193,6 +193,15 @@ def programs(members: Members, width: int, clock: np.ndarray, *, discrete: bool)
     )
 
 
+def work(members: Members, clock: np.ndarray, *, discrete: bool) -> tuple[float, float]:
+    """Elementary operations of advancing and of looking at these members (or members' shapes) along `clock`."""
+    zero = jax.device_put(np.zeros((), np.int32 if discrete else jnp.result_type(float)))
+    move = advance.bind(members.drawn, members.keys.steps, members.state, members.diverged, zero, zero, 1)
+    look = observe.bind(members.drawn, members.state, members.memory, zero, 1)
+    steps = clock[-1] - clock[0] if discrete else SOLVER_STEPS * (clock[-1] > clock[0])
+    return steps and steps * move.work(), len(clock) * look.work()
+
+
 class Saver(NamedTuple):
     """How a run is saved on its way: `save(looks, fresh, seen, arrays)` is called after a look where `due(looks)`, with how
     much of the clock is done, the number of looks since the last save, what they saw, and what `restored` needs."""
@@ -294,5 +303,5 @@ def _arrays(tree: PyTree) -> list[Array]:
 
 def _follow_path(node: Any, path: tuple[str, ...]) -> Any:
     for name in path:
-        node = node[name] if isinstance(node, dict) else getattr(node, name)
+        node = node[name] if isinstance(node, dict) or isinstance(name, int) else getattr(node, name)
     return node

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import equinox as eqx
 import jax
 import numpy as np
 
@@ -26,6 +27,9 @@ LONG_RUN = 4e9
 
 FLOW_STEPS = 100
 """Solver steps that a unit of flow time is taken to need, for that estimate."""
+
+OPERATIONS_A_SECOND = 1e9
+"""Elementary operations that small networks get done on a core, for estimates (see `armillary.work`)."""
 
 LARGE_DRAW = 1 << 25
 """Bytes of data and states from which drawing them is worth a well-optimised program."""
@@ -98,6 +102,10 @@ class Program:
         self.key = key
         self.duration = float(sum(stage.clock[-1] for stage in stages.stages))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: not the shapes, which are traced anew there."""
+        return {name: value for name, value in self.__dict__.items() if name != "_shapes"}
+
     @property
     def members(self) -> int:
         """How many there are."""
@@ -108,11 +116,31 @@ class Program:
         return jax.enable_x64(True) if self.double else nullcontext()
 
     @cached_property
+    def _shapes(self) -> engine.Members:
+        with self.numbers():
+            return self._draw(engine.start_fast.bind, np.arange(self.members)).shapes()
+
+    @property
     def each(self) -> int:
         """Bytes of one member: its state, its own data and what its probes remember."""
+        begun = self._shapes
+        return max(bytes_of((begun.drawn.own, begun.state, begun.memory)) // self.members, 1)
+
+    def seconds(self) -> float:
+        """About how long all members take on one core, once compiled: their operations at a usual speed. Nothing is run."""
+        done = 0.0
         with self.numbers():
-            shapes = self._draw(engine.start_fast.bind, np.arange(self.members)).shapes()
-        return max(bytes_of((shapes.drawn.own, shapes.state, shapes.memory)) // self.members, 1)
+            for stage in self.template.stages[:1]:
+                advance, look = engine.work(self._shapes, stage.clock, discrete=self.template.discrete)
+                done += advance + look
+        return done * len(self.template.stages) / OPERATIONS_A_SECOND
+
+    def usual_width(self, each: int) -> int:
+        """How many members of so many bytes run side by side where there are enough of them."""
+        if jax.default_backend() != "cpu":
+            return self.members
+        # Each flow takes solver steps of its own: side by side all would wait for the slowest.
+        return int(np.clip(CACHE // each, 1, WIDEST)) if self.template.discrete else 1
 
     def _draw(self, program: Any, index: np.ndarray) -> Any:
         mine = jax.device_put([column[index] for column in self.columns])
@@ -122,15 +150,13 @@ class Program:
         """Blocks that take at most `memory` bytes, with so many members side by side (None: choose)."""
         count, discrete, given = self.members, self.template.discrete, width
         steps = self.duration * (1 if discrete else FLOW_STEPS)
-        if width is None and jax.default_backend() == "cpu":
-            # Each flow takes solver steps of its own: side by side all would wait for the slowest.
-            width = int(np.clip(CACHE // self.each, 1, WIDEST)) if discrete else 1
+        width = width or self.usual_width(self.each)
         cores = side_by_side()
         most = int(max(memory // (3 * self.each * cores), 1))
         worth_it = steps * count * self.each > LONG_RUN
         rounds = max(-(-count // most), min(cores, count) if worth_it else 1)
         size = -(-count // rounds)
-        width = min(width or count, size)
+        width = min(width, size)
         if given is None:  # of the widths down to half, the one that leaves the fewest places to fill up
             width = min(range(width, width // 2, -1), key=lambda w: -(-size // w) * w)
         return Layout(-(-size // width) * width, width, self.each)
@@ -242,6 +268,37 @@ def of_grid(
     precision: str | None,
 ) -> Program:
     """The program of every combination of some numbers and seeds, seeds innermost."""
-    *grid, numbers = np.meshgrid(*numeric.values(), np.asarray(seeds), indexing="ij")
+    return of_points([stages], numeric, seeds, key=key, precision=precision)
+
+
+def of_points(
+    points: Sequence[Stages],
+    numeric: Mapping[tuple[str, ...], Sequence[float]],
+    seeds: Sequence[int],
+    *,
+    key: int,
+    precision: str | None = None,
+) -> Program:
+    """The same of several stages of one structure that differ in numbers of the first stage alone; points outermost."""
+    which, *grid, numbers = np.meshgrid(range(len(points)), *numeric.values(), np.asarray(seeds), indexing="ij")
     columns = [values.ravel().astype(float) for values in grid]
-    return Program(stages, tuple(numeric), columns, numbers.ravel(), key=key, precision=precision)
+    paths: list[tuple[Any, ...]] = list(numeric)
+    if len(points) > 1:
+        dtype = np.dtype("float64" if (precision or points[0].precision) == "float64" else "float32")
+        with jax.enable_x64(dtype == np.float64):
+            trees = [jax.tree_util.tree_leaves_with_path(as_arrays(point.stages[0].what, dtype)) for point in points]
+        for leaves in zip(*trees, strict=True):
+            path = tuple(_name(part) for part in leaves[0][0])
+            values = [np.asarray(leaf) for _, leaf in leaves] if eqx.is_array(leaves[0][1]) else []
+            if path not in paths and any(not np.array_equal(values[0], other) for other in values):
+                paths.append(path)
+                columns.append(np.stack(values)[which.ravel()])
+    return Program(points[0], paths, columns, numbers.ravel(), key=key, precision=precision)
+
+
+def _name(part: Any) -> Any:
+    """One step of a path in a tree, as `getattr` or an index takes it."""
+    for kind in ("name", "key", "idx"):
+        if hasattr(part, kind):
+            return getattr(part, kind)
+    raise TypeError(f"no path leads through {part}")

@@ -17,6 +17,7 @@ from armillary.progress import Progress
 from armillary.report.figure import Figure
 from armillary.simulation import simulate
 from armillary.stages import Stages
+from armillary.store.keeper import Keep, keeping
 from armillary.trajectory import Trajectory
 from armillary.verdict import Claim as Claim
 from armillary.verdict import Paper as Paper
@@ -118,8 +119,10 @@ class Result:
         return counts
 
 
-def run_study(study: Study, *, size: str, seeds: int | None, key: int, progress: Progress) -> Result:
-    """Run all experiments of a study, ask its theory, and decide its claims.
+def run_study(
+    study: Study, *, size: str, seeds: int | None, key: int, progress: Progress, keep: Keep | None = None
+) -> Result:
+    """Run all experiments of a study, ask its theory, and decide its claims. What is done goes into `keep` on the way.
 
     Raises `InvalidValue` for fewer than one seed.
     """
@@ -133,7 +136,8 @@ def run_study(study: Study, *, size: str, seeds: int | None, key: int, progress:
     def work(name: str | None) -> Any:
         if name is None:
             return study.theory()
-        return study.measure(name, experiments[name], count, key, Named(progress, name))
+        with keeping(keep):
+            return study.measure(name, experiments[name], count, key, Named(progress, name))
 
     theory, *runs = all_of(work, [None, *names])
     measured = dict(zip(names, runs, strict=True))

@@ -78,7 +78,7 @@ def combine(parts: Sequence[Any], order: Sequence[str]) -> Trajectory:
         groups: dict[str, tuple[dict, dict]] = {}
         for at, part in parts:
             rest = {k: v for k, v in at.items() if k != axis}
-            groups.setdefault(repr(rest), (rest, {}))[1][_label(at[axis])] = part
+            groups.setdefault(repr(rest), (rest, {}))[1][label_of(at[axis])] = part
         parts = [  # one axis fewer
             (rest, xr.concat(
                 list(found.values()), pd.Index(list(found), name=axis), join="outer", data_vars="all",
@@ -90,16 +90,18 @@ def combine(parts: Sequence[Any], order: Sequence[str]) -> Trajectory:
     return whole.transpose(*[d for d in order if d in whole.dims], "seed", "time", ..., missing_dims="ignore")
 
 
-def _label(value: Any) -> Any:
-    """A coordinate for a swept value: itself if it is a number or a word, else its class's name."""
-    return value if isinstance(value, int | float | str | bool) else str(type(value).__name__)
+def label_of(value: Any) -> Any:
+    """A coordinate for a swept value: itself if it is a number or a word, a list as text, else its class's name."""
+    if isinstance(value, int | float | str | bool):
+        return value
+    return str(value) if isinstance(value, tuple) else str(type(value).__name__)
 
 
 def describe(trajectory: Trajectory, what: Any, axes: Mapping[str, Sequence[Any]], key: int | None) -> Trajectory:
     """The trajectory with the experiment that made it in its attributes, the versions and the key."""
     attributes: dict[str, Any] = {
         "experiment": experiment_to_json(what),
-        "sweep": json.dumps({name: [_label(v) for v in values] for name, values in axes.items()}),
+        "sweep": json.dumps({name: [label_of(v) for v in values] for name, values in axes.items()}),
         "armillary": importlib.metadata.version("armillary"),
         "jax": importlib.metadata.version("jax"),
     }

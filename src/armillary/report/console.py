@@ -17,8 +17,12 @@ from armillary.progress import Bar, Silent, default_progress
 from armillary.report.html import write_report
 from armillary.report.style import save
 from armillary.store import open_run, run_name, write_text, write_trajectories
+from armillary.store.keeper import Keep
 from armillary.study import Result, Study, run_study
 from armillary.verdict import Verdict
+
+WORTH_KEEPING = 2.0
+"""Seconds of computing that are worth a file."""
 
 MARKS = {
     Verdict.HOLDS: "[green]✓ holds[/]",
@@ -38,7 +42,9 @@ def run_and_report(study: Study, options: Any, name: str) -> int:
     loading = threading.Thread(target=load_libraries, daemon=True)
     loading.start()
     with progress if isinstance(progress, Bar) else nullcontext():
-        result = run_study(study, size=options.size, seeds=options.seeds, key=options.key, progress=progress)
+        # What takes long is kept on the way, so that the same command goes on after an interruption.
+        keep = Keep(folder / "parts", worth=WORTH_KEEPING)
+        result = run_study(study, size=options.size, seeds=options.seeds, key=options.key, progress=progress, keep=keep)
     loading.join()
     trajectory = write_trajectories(folder, result.measured, result.theory)
     figures = list(study.figures(result.measured, result.theory))
@@ -53,6 +59,7 @@ def run_and_report(study: Study, options: Any, name: str) -> int:
         "report": str(report),
     }
     write_text(folder / "run.json", json.dumps({**record, "settings": settings}, indent=1, default=str))
+    keep.drop()
     if options.json:
         print(json.dumps(record))
     else:

@@ -1,6 +1,7 @@
 """Files that are whole or not there, in a folder or behind a URL."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -139,6 +140,20 @@ def names_in(folder: Place, ending: str) -> list[str]:
     except Exception as error:
         raise StoreError(f"cannot read {folder}: {_reason(error)}") from None
     return sorted(name for name in found if name.endswith(ending) and not name.startswith("."))
+
+
+def remove_folder(folder: Place) -> None:
+    """Remove a folder: gone at once for readers, then piece by piece. Raises `StoreError`."""
+    try:
+        if is_local(folder):
+            hidden = folder.with_name(f".removed-{folder.name}")
+            shutil.rmtree(hidden, ignore_errors=True)
+            folder.rename(hidden)
+            shutil.rmtree(hidden)
+        elif folder.exists():
+            folder.fs.rm(folder.path, recursive=True)
+    except Exception as error:
+        raise StoreError(f"cannot remove {folder}: {_reason(error)}") from None
 
 
 def _flush(path: Path) -> None:

@@ -20,7 +20,16 @@ import numpy as np
 from armillary.programs import Layout, Program, Saved
 from armillary.quantity import Quantity
 from armillary.store.blocks import Block, joined, read_block, write_block
-from armillary.store.files import Place, StoreError, local_copy, make_folder, names_in, place, write_whole
+from armillary.store.files import (
+    Place,
+    StoreError,
+    local_copy,
+    make_folder,
+    names_in,
+    place,
+    remove_folder,
+    write_whole,
+)
 from armillary.store.fingerprint import fingerprint, source
 
 EVERY = 5.0
@@ -42,6 +51,10 @@ class Keep:
         numbers = (program.paths, program.columns, program.seeds, program.key, program.double, layout)
         name = fingerprint((source(), program.template, numbers))
         return Kept(self.folder, name[:16], every=self.every, worth=self.worth) if name else None
+
+    def drop(self) -> None:
+        """Remove the folder: what it held has been written elsewhere."""
+        remove_folder(self.folder)
 
 
 class Kept:

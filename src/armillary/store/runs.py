@@ -54,7 +54,7 @@ def write_trajectories(
 
     groups = {f"/measured/{name}": data for name, data in measured.items()}
     groups |= {f"/theory/{name}": data for name, data in theory.items()}
-    tree = xr.DataTree.from_dict({name: _plain(data) for name, data in groups.items()})
+    tree = xr.DataTree.from_dict({name: plain(data) for name, data in groups.items()})
     encoding = {name: _checksums(data) for name, data in groups.items()}
     write = lambda hidden: tree.to_netcdf(hidden, engine="netcdf4", encoding=encoding)
     return write_whole(folder / "trajectory.nc", write)
@@ -91,7 +91,7 @@ def last_runs(out: str | Place) -> dict[str, dict[str, Any]]:
     return {slug: record for slug, (_, record) in newest.items()}
 
 
-def _plain(data: "xr.Dataset") -> "xr.Dataset":
+def plain(data: "xr.Dataset") -> "xr.Dataset":
     """What netCDF can hold: complex arrays as two variables, objects as text."""
     import numpy as np
 
@@ -105,5 +105,5 @@ def _plain(data: "xr.Dataset") -> "xr.Dataset":
 
 def _checksums(data: "xr.Dataset") -> dict[str, dict[str, Any]]:
     """Fletcher-32 on every array; scalars and text have none in netCDF-4."""
-    numbers = {n: v for n, v in _plain(data).data_vars.items() if v.ndim and v.size and v.dtype.kind in "fiu"}
+    numbers = {n: v for n, v in plain(data).data_vars.items() if v.ndim and v.size and v.dtype.kind in "fiu"}
     return {str(name): {"fletcher32": True, "zlib": True, "complevel": 1} for name in numbers}
