@@ -28,7 +28,8 @@ JOBS = {
     ],
     "finite NTK, n = 500, all outputs": ["armillary_full_500", "jax_full_500", "neural_tangents_full_500"],
     "finite NTK, n = 500, mean over outputs": ["armillary_mean_500", "jax_mean_500", "neural_tangents_mean_500"],
-    "convolutional NTK, 5 layers, pooled, 4 x 4 images of 32 x 32 x 3": ["armillary_conv", "neural_tangents_conv"],
+    "convolutional NTK, 5 layers, pooled, 4 x 4 images of 32 x 32 x 3": ["armillary_conv_4", "neural_tangents_conv_4"],
+    "the same, 8 x 8 images": ["armillary_conv_8", "neural_tangents_conv_8"],
 }
 SIZES = (784, 512, 512, 10)
 
@@ -52,6 +53,12 @@ def inputs(count, size):
     return np.random.default_rng(0).normal(size=(count, size)).astype(np.float32)
 
 
+def images(job):
+    import numpy as np
+
+    return np.random.default_rng(0).normal(size=(int(job.split("_")[1]), 32, 32, 3)).astype(np.float32)
+
+
 def weights():
     import numpy as np
 
@@ -65,7 +72,6 @@ def weights():
 def armillary(job):
     import jax
     import jax.numpy as jnp
-    import numpy as np
 
     import armillary as arm
     from armillary.theory.kernels import Activation, Convolution, Dense, GlobalAveragePool, Kernel
@@ -74,9 +80,9 @@ def armillary(job):
         kernel = Kernel(*[part for _ in range(3) for part in (Dense(2.0), Activation("relu"))], Dense(2.0))
         x = inputs(2000, 200)
         return timed(lambda: kernel.ntk(x))
-    if job == "conv":
+    if job.startswith("conv"):
         body = [part for _ in range(5) for part in (Convolution(2.0), Activation("relu"))]
-        x = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype(np.float32)
+        x = images(job)
         kernel = Kernel(*body, GlobalAveragePool(), Dense())
         return timed(lambda: kernel.ntk(x), 2)
     from armillary.models import MLPNetwork
@@ -168,10 +174,9 @@ def neural_tangents(job):
     import jax
     import jax.numpy as jnp
     import neural_tangents as nt
-    import numpy as np
     from neural_tangents import stax
 
-    if job in ("infinite", "conv"):
+    if job == "infinite" or job.startswith("conv"):
         if job == "infinite":
             body, head = (
                 [part for _ in range(3) for part in (stax.Dense(512, W_std=2**0.5), stax.Relu())],
@@ -181,9 +186,9 @@ def neural_tangents(job):
         else:
             body = [p for _ in range(5) for p in (stax.Conv(64, (3, 3), padding="CIRCULAR", W_std=2**0.5), stax.Relu())]
             head = [stax.GlobalAvgPool(), stax.Dense(1, W_std=1.0)]
-            x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype(np.float32))
+            x = jnp.asarray(images(job))
         kernel = jax.jit(stax.serial(*body, *head)[2], static_argnums=(2,))
-        return timed(lambda: jax.block_until_ready(kernel(x, None, "ntk")), 5 if job == "infinite" else 2)
+        return timed(lambda: jax.block_until_ready(kernel(x, None, "ntk")), 5 if job == "infinite" else 1)
     outputs, count = job.split("_")
     # Its structure is found for products in this order.
     layers, x = [(jnp.asarray(w.T), jnp.asarray(b)) for w, b in weights()], jnp.asarray(inputs(int(count), SIZES[0]))

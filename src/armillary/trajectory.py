@@ -135,7 +135,12 @@ def over_seeds(variable: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Mean over seeds and its standard error, both over the members that are there (nan ones left out)."""
     if "seed" not in variable.dims:
         return variable, xr.zeros_like(variable)
-    count = variable.notnull().sum("seed")
-    mean = variable.sum("seed", skipna=True) / count.where(count > 0)
-    spread = ((variable - mean) ** 2).sum("seed", skipna=True) / (count - 1).where(count > 1)
-    return mean.assign_attrs(variable.attrs), (spread / count.where(count > 0)) ** 0.5
+    values, axis = variable.values, variable.get_axis_num("seed")
+    there = ~np.isnan(values)
+    count = there.sum(axis)
+    with np.errstate(invalid="ignore", divide="ignore"):  # none there: nan
+        mean = np.where(there, values, 0).sum(axis) / count
+        away = np.where(there, (values - np.expand_dims(mean, axis)) ** 2, 0).sum(axis)
+        error = np.sqrt(away / np.where(count > 1, count - 1, np.nan) / count)
+    like = variable.isel(seed=0, drop=True)
+    return like.copy(data=mean), like.copy(data=error)

@@ -6,7 +6,7 @@ inside a compiled program and products that come from elsewhere.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,8 @@ class Krylov(NamedTuple):
 
 def begun(start: Vector, size: int) -> Krylov:
     """An empty space that starts with a vector (any but 0 or nan)."""
+    # A start known when the program is compiled would be folded: a constant of the whole basis' size, several times.
+    start = lax.optimization_barrier(start)
     basis = jnp.zeros((size + 1, start.size), start.dtype).at[0].set(start / jnp.linalg.norm(start))
     zero = jnp.zeros((), jnp.int32)
     return Krylov(basis, jnp.zeros((size + 1, size + 1), start.dtype), zero, zero, zero)
@@ -80,6 +82,12 @@ class Ritz(NamedTuple):
     values: Float[Array, " row"]
     coordinates: Float[Array, "row row"]
     residuals: Float[Array, " row"]
+
+
+def unknown_ritz(size: int, dtype: Any) -> Ritz:
+    """What an empty space knows: a search that starts with it has the product once in its program, and not twice."""
+    row = jnp.zeros(size + 1, dtype)
+    return Ritz(row, jnp.zeros((size + 1, size + 1), dtype), row)
 
 
 def ritz(space: Krylov, which: Which) -> Ritz:
@@ -115,8 +123,9 @@ def settled(space: Krylov, found: Ritz, count: int, tolerance: float) -> Bool[Ar
 def restarted(space: Krylov, found: Ritz, keep: int) -> Krylov:
     """A full space cut down to its `keep` best Ritz vectors and the direction in which it was growing."""
     size = len(space.projected) - 1
-    basis = jnp.zeros_like(space.basis).at[:keep].set(found.coordinates[:, :keep].T @ space.basis)
-    basis = basis.at[keep].set(space.basis[size])
+    # One product of all that is kept: nothing of the basis is read after the first write, so that it is written in place.
+    stays = found.coordinates[:, : keep + 1].at[:, keep].set(0.0).at[size, keep].set(1.0)
+    basis = space.basis.at[: keep + 1].set(stays.T @ space.basis).at[keep + 1 :].set(0.0)
     coupling = space.projected[size - 1, size] * found.coordinates[size - 1, :keep]
     projected = jnp.zeros_like(space.projected).at[jnp.arange(keep), jnp.arange(keep)].set(found.values[:keep])
     projected = projected.at[keep, :keep].set(coupling).at[:keep, keep].set(coupling)
@@ -144,7 +153,8 @@ def _ready(space: Krylov, found: Ritz, keep: int) -> Krylov:
     size = len(space.projected) - 1
     if keep == size:
         return space
-    return lax.cond(space.filled == size, lambda: restarted(space, found, keep), lambda: space)
+    # A loop of one round or none: unlike a branch, it writes the basis where it is.
+    return lax.while_loop(lambda space: space.filled == size, lambda space: restarted(space, found, keep), space)
 
 
 def _grown(space: Krylov, image: Array, which: Which) -> tuple[Krylov, Ritz]:
@@ -199,7 +209,7 @@ def eigenpairs(
     if size == dimension or keep < count:
         keep = size  # a space as large as all there is becomes invariant; it is never cut down
     go_on, ready, grown = (_go_on, _ready, _grown) if compiled else (_go_on_jit, _ready_jit, _grown_jit)
-    space, found = grown(begun(start, size), product(start / jnp.linalg.norm(start)), which)
+    space, found = begun(start, size), unknown_ritz(size, start.dtype)
     if compiled:
 
         def step(state: tuple[Krylov, Ritz]) -> tuple[Krylov, Ritz]:

@@ -124,13 +124,13 @@ def streamed(samples: Samples | Population, loss: Any, linear_on: Callable[[Any]
         return linear_on(samples)
     chunk = max(1, int(samples.count * memory / kept))
     whole, rest = divmod(samples.count, chunk)
-    cut = lambda a: a[: whole * chunk].reshape(whole, chunk, *a.shape[1:])
-    parts, tail = jax.tree.map(cut, samples), samples[whole * chunk :]
+    part = lambda i: jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, i * chunk, chunk), samples)  # of no copy
+    tail = samples[whole * chunk :]
     share, tail_share = _share(loss, chunk, samples.count), _share(loss, rest, samples.count)
 
     def product(v: Array) -> Array:
-        add = lambda total, part: (total + share * linear_on(part)(v), None)
-        total = lax.scan(add, jnp.zeros_like(v), parts)[0]
+        add = lambda i, total: total + share * linear_on(part(i))(v)
+        total = lax.fori_loop(0, whole, add, jnp.zeros_like(v))
         return total + tail_share * linear_on(tail)(v) if rest else total
 
     return product

@@ -63,7 +63,7 @@ class PowerLawSpectrum(eqx.Module):
         require_between("the gain", self.gain, 0.0, open_low=True)
 
     def __call__(self, key: PRNGKeyArray, units: int) -> Weights:
-        left, right = (haar_orthogonal(k, units, units) for k in jax.random.split(key))
+        left, right = jax.vmap(lambda k: haar_orthogonal(k, units, units))(jax.random.split(key))
         values = jnp.arange(1, units + 1, dtype=left.dtype) ** -jnp.asarray(self.exponent, left.dtype)
         return of_norm((left * values) @ right.T, self.gain)
 

@@ -38,6 +38,7 @@ def save(figure: Figure, folder: Path) -> dict[str, Path]:
     from matplotlib.figure import Figure as Canvas
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    from armillary.report.panel import Panel, fix_labels, without_markup
     from armillary.store import write_whole
 
     rows, columns = figure.grid
@@ -46,15 +47,22 @@ def save(figure: Figure, folder: Path) -> dict[str, Path]:
         size, layout = figure.size or (3.7 * columns + 0.6, 2.9 * rows), ConstrainedLayoutEngine()
         canvas = Canvas(figsize=size, dpi=RC["savefig.dpi"], layout=layout)
         FigureCanvasAgg(canvas)  # what text is measured with
-        figure.draw(canvas.subplots(rows, columns, squeeze=False))
+        figure.draw(canvas.subplots(rows, columns, squeeze=False, subplot_kw={"axes_class": Panel}))
+        for axes in canvas.axes:
+            without_markup(axes)
         # Laid out once, here: under a layout engine matplotlib draws everything once more before it writes a format.
         layout.execute(canvas)
         canvas.set_layout_engine(None)
         paths = {}
-        kinds: dict[str, Any] = {"png": {}, "svg": {"metadata": {"Date": None}}}
+        # Little compression: more of it makes a drawing hardly smaller and takes five times as long.
+        kinds: dict[str, Any] = {
+            "png": {"pil_kwargs": {"compress_level": 2}}, "svg": {"metadata": {"Date": None}}
+        }  # fmt: skip
         for kind, extra in kinds.items():
             path = folder / f"{figure.name}.{kind}"
             paths[kind] = write_whole(path, lambda hidden, k=kind, e=extra: canvas.savefig(hidden, format=k, **e))
+            for axes in canvas.axes:
+                fix_labels(axes)
     return paths
 
 
@@ -73,19 +81,18 @@ def shades(count: int) -> list[Any]:
 
 def lines(axis: Any, data: xr.DataArray, along: str = "time", **style: Any) -> None:
     """A theory's curve: a line over `along`."""
-    axis.plot(data[along], data, **{"zorder": 2, **style})
+    axis.plot(data[along].values, data.values, **{"zorder": 2, **style})
 
 
 def dots(axis: Any, data: xr.DataArray, along: str = "time", every: int = 1, **style: Any) -> None:
     """Measured points over `along`: the mean over seeds with bars of one standard error where there are seeds."""
     from armillary.trajectory import over_seeds
 
-    mean, error = over_seeds(data)
-    mean, error = mean.isel({along: slice(None, None, every)}), error.isel({along: slice(None, None, every)})
-    bars = None if "seed" not in data.dims or data.sizes["seed"] < 2 else error
-    axis.errorbar(
-        mean[along], mean, yerr=bars, **{"fmt": "o", "markersize": 3.2, "elinewidth": 0.8, "zorder": 3, **style}
-    )
+    shown = data.isel({along: slice(None, None, every)})
+    mean, error = over_seeds(shown)
+    bars = error.values if shown.sizes.get("seed", 1) > 1 else None
+    look = {"fmt": "o", "markersize": 3.2, "elinewidth": 0.8, "zorder": 3, **style}
+    axis.errorbar(shown[along].values, mean.values, yerr=bars, **look)
 
 
 def key_of_overlay(axis: Any, **kwargs: Any) -> None:

@@ -18,13 +18,14 @@ class GaussianClasses(Task):
 
     - `labels`: "random" ones; "mean": x = y m + N(0, 1) with a mean m of norm `shift`; "teacher": the sign of x along one
       direction. m and the teacher's direction lie along the first axis.
+    - `test_samples`: 0 for no test set.
     - `framed`: the training inputs are given in a frame whose first axis is that one and whose next span the samples, and
       without their entries beyond, which are all 0 (`1 + samples` columns). A rotation changes nothing for what starts
       isotropic, as a `Committee`, which takes such short inputs, and a step then costs samples² instead of samples x
       dimension. Test inputs are whole.
 
     `shift` can be swept in one program. With many more dimensions than samples² inputs are nearly orthogonal. Raises
-    `InvalidValue` for sizes below 1, a negative shift, and a frame of as many samples as dimensions; `UnknownName` for
+    `InvalidValue` for sizes below 1, negative test samples or shift, and a frame of as many samples as dimensions; `UnknownName` for
     other labels.
 
     >>> data = GaussianClasses(dimension=50, samples=4, framed=True).draw(jax.random.key(0))
@@ -44,7 +45,7 @@ class GaussianClasses(Task):
     def __check_init__(self):
         require_between("the number of inputs (dimension)", self.dimension, 1)
         require_between("the number of samples", self.samples, 1)
-        require_between("the number of test samples", self.test_samples, 1)
+        require_between("the number of test samples", self.test_samples, 0)
         require_between("the shift", self.shift, 0.0)
         if self.labels not in LABELS:
             raise unknown("labels", self.labels, LABELS)
@@ -62,7 +63,7 @@ class GaussianClasses(Task):
             # The frame's rotation is never needed: R of the samples' QR holds their entries in it.
             triangle = jnp.linalg.qr(train.inputs[:, 1:].T, mode="r").T
             train = Samples(jnp.concatenate([train.inputs[:, :1], triangle], axis=1), train.targets)
-        return Data(train, self._samples(key_test, self.test_samples))
+        return Data(train, self._samples(key_test, self.test_samples) if self.test_samples else None)
 
     def sample(self, data: Data, key: PRNGKeyArray, count: int) -> Samples:
         return self._samples(key, count)

@@ -74,7 +74,7 @@ class EdgeOfChaos(Study):
     """Full-batch steps at each."""
     images: int = at_least(10, default=100, smoke=16, paper=1500)
     """Digits learned there."""
-    edge_images: int = at_least(10, default=256, smoke=32, paper=1500)
+    edge_images: int = at_least(10, default=256, smoke=10, paper=1500)
     """Digits learned by runs at chosen stability."""
     edge_steps: int = at_least(10, default=200, smoke=10, paper=2000)
     """Steps of those."""

@@ -76,7 +76,7 @@ class HessianSpectrum(Study):
     """Random vectors of the density, with 80 Lanczos steps each."""
     digits: int = at_least(200, default=1200, smoke=600, paper=1500)
     """Training images of the path experiment."""
-    large_batch: int = at_least(50, default=600, smoke=300)
+    large_batch: int = at_least(16, default=600, smoke=16)
     """Images in its large batches; small ones have 16."""
     path_steps: int = at_least(10, default=2000, smoke=10, paper=10_000)
     """Steps of each of its stages."""

@@ -104,7 +104,7 @@ class LeakyReluRank(Study):
     """Slope below 0."""
     slopes: tuple[float, ...] = between(0.0, 1.0, default=(0.1, 0.3, 0.5), smoke=(0.1,))
     """Slopes of the late runs, the first being that of the others."""
-    scales: tuple[float, ...] = above(0.0, default=(1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1))
+    scales: tuple[float, ...] = above(0.0, default=(1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1), smoke=(1e-4, 1e-2, 1e-1))
     """Standard deviations of the initial weights, from small to large."""
     learning_rate: float = above(0.0, default=0.5)
     """Learning rate under the mean logistic loss."""
@@ -136,7 +136,7 @@ class LeakyReluRank(Study):
         return {
             "starts": Sweep(start, {"model.scale": self.scales}),
             "late": Sweep(late, {"slope": self.slopes}),
-            "fewer": few,
+            "fewer": Sweep(few, {"slope": (self.slope,)}),
             "draws": draws,
             "smooth": smooth,
             "lifted digits": Sweep(digits, {"frequency": self.frequencies, "model.scale": (small, large)}),
@@ -148,7 +148,7 @@ class LeakyReluRank(Study):
         return simulate(what, seeds=12 * seeds if name == "draws" else seeds, key=key, progress=progress)
 
     def _gaussian(self, samples: int) -> GaussianClasses:
-        return GaussianClasses(self.dimension, samples, framed=True, test_samples=1)
+        return GaussianClasses(self.dimension, samples, framed=True, test_samples=0)
 
     def _digits(self) -> Digits:
         return Digits(self.samples, "parity", reshuffle=True)
@@ -166,7 +166,7 @@ class LeakyReluRank(Study):
 
     def claims(self, measured, theory):
         small, large = min(self.scales), max(self.scales)
-        late, few, starts = measured["late"], measured["fewer"], measured["starts"].isel(layer=0)
+        late, few, starts = measured["late"], measured["fewer"].sel(slope=self.slope), measured["starts"].isel(layer=0)
         end = late.isel(time=-1, layer=0)
         first, best = end.sel(slope=self.slopes[0]), end.sel(slope=max(self.slopes))
         yield Claim("C1", f"late weights have the direction of the linear system's solution (cosine at step {self.late_steps}, slope {self.slopes[0]:g})",
@@ -251,7 +251,7 @@ class LeakyReluRank(Study):
 
     def _draw_limit(self, axes, measured):
         cases = [(measured["late"].sel(slope=slope), f"slope {slope:g}", "-") for slope in self.slopes]
-        cases.append((measured["fewer"], f"slope {self.slope:g}, {self.fewer} samples", "--"))
+        cases.append((measured["fewer"].sel(slope=self.slope), f"slope {self.slope:g}, {self.fewer} samples", "--"))
         for color, (seen, words, style) in zip(COLORS, cases, strict=False):
             given = {"color": color, "label": words, "linestyle": style, "linewidth": 1}
             seen = seen.isel(time=slice(1, None))

@@ -47,7 +47,7 @@ class OrthogonalInitialisation(Study):
     """Number of outputs."""
     widths: tuple[int, ...] = at_least(10, default=(16, 32, 64, 128), smoke=(32,), paper=(16, 32, 64, 128, 256, 512))
     """Hidden widths."""
-    depths: tuple[int, ...] = at_least(2, default=(4, 16, 64), smoke=(4, 8), paper=(4, 8, 16, 32, 64, 128, 256))
+    depths: tuple[int, ...] = at_least(2, default=(4, 16, 64), smoke=(8,), paper=(4, 8, 16, 32, 64, 128, 256))
     """Depths in weight layers."""
     steps: int = at_least(20, default=120, smoke=60)
     """Steps of gradient descent, at the largest learning rate of the theorem."""
@@ -55,6 +55,8 @@ class OrthogonalInitialisation(Study):
     """Width of the Gaussian networks whose slowing down is followed."""
     slow_depths: tuple[int, ...] = at_least(2, default=(8, 16, 32), smoke=(4, 8), paper=(8, 16, 24, 32, 40, 48))
     """Their depths."""
+    slow_draws: int = at_least(1, default=3, smoke=1)
+    """Draws of each of them for each seed of the others: medians over them scatter."""
     slow_steps: int = at_least(20, default=1000, smoke=100, paper=20_000)
     """Their steps."""
     gap: float = above(0.0, default=0.1)
@@ -86,8 +88,8 @@ class OrthogonalInitialisation(Study):
         return Experiment(task, model, rule, probes, Evenly(looks), precision="float64")
 
     def measure(self, name, what, seeds, key, progress):
-        # The late factor and the medians of slow runs scatter over draws.
-        seeds = {"signals": self.draws, "slow": 3 * seeds, "orthogonal": 2 * seeds}.get(name, seeds)
+        # The late factor and the medians of slow runs scatter over draws, as do signals.
+        seeds = {"signals": self.draws, "slow": self.slow_draws * seeds, "orthogonal": 2 * seeds}.get(name, seeds)
         return super().measure(name, what, seeds, key, progress)
 
     def claims(self, measured, theory):

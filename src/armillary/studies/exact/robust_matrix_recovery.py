@@ -68,6 +68,8 @@ class RobustMatrixRecovery(Study):
     """Measurements, fewer than the free numbers of a symmetric matrix of full rank."""
     many: int = at_least(10, default=300, smoke=160, paper=1500)
     """Measurements that are more than those."""
+    draws: int = at_least(1, default=16, smoke=1)
+    """Draws of so few measurements for each seed of the others, since they differ by factors in what they leave."""
     phase: tuple[int, ...] = at_least(10, default=(60, 80, 100, 120, 150), smoke=(60,))
     """Numbers of measurements of the map of success."""
     widths: tuple[int, ...] = at_least(1, default=(2, 5, 20), smoke=(2, 5, 12), paper=(3, 12, 50))
@@ -95,8 +97,7 @@ class RobustMatrixRecovery(Study):
         }
 
     def measure(self, name, what, seeds, key, progress):
-        # Draws of few measurements differ by factors in what they leave: sixteen times as many.
-        return simulate(what, seeds=16 * seeds if name == "few" else seeds, key=key, progress=progress)
+        return simulate(what, seeds=self.draws * seeds if name == "few" else seeds, key=key, progress=progress)
 
     @property
     def _rank(self) -> int:

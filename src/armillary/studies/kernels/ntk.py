@@ -64,9 +64,9 @@ class NeuralTangentKernel(Study):
     """Their widths."""
     ensemble: int = at_least(8, default=100, smoke=8, paper=1000)
     """Networks whose outputs are compared with the infinite ensemble."""
-    ensemble_width: int = at_least(8, default=256, smoke=16, paper=1000)
+    ensemble_width: int = at_least(8, default=256, smoke=8, paper=1000)
     """Their width."""
-    circle_widths: tuple[int, int] = at_least(8, default=(64, 512), smoke=(16, 16), paper=(500, 10_000))
+    circle_widths: tuple[int, int] = at_least(8, default=(64, 512), smoke=(8, 8), paper=(500, 10_000))
     """Widths of the networks whose kernel is drawn on the circle, before and after training."""
 
     def experiments(self):

@@ -45,7 +45,7 @@ class TripleDescent(Study):
 
     dimension: int = at_least(40, default=100, smoke=40, paper=512)
     """Inputs, where errors are followed over widths."""
-    limit_dimension: int = at_least(40, default=400, smoke=60, paper=1000)
+    limit_dimension: int = at_least(40, default=400, smoke=40, paper=1000)
     """Inputs where the limit is checked."""
     sizes: tuple[int, ...] = at_least(40, default=(50, 100, 200), smoke=(40,), paper=(64, 128, 256, 512))
     """Inputs over which the deviation from the limit should shrink, up to the limit's."""
@@ -57,7 +57,7 @@ class TripleDescent(Study):
     """Ridge penalty γ of nearly interpolating fits."""
     large_penalty: float = above(0.0, default=0.1)
     """One at which no peak is left."""
-    scales: tuple[float, ...] = above(0.0, default=(0.01, 0.05, 1.0))
+    scales: tuple[float, ...] = above(0.0, default=(0.01, 0.05, 1.0), smoke=(0.01, 1.0))
     """Variances of the read-out weights, the smallest first: they weigh the first layer's tangents."""
     few_inputs: int = at_least(40, default=50, smoke=40)
     """Inputs of the network that is followed over all scales."""

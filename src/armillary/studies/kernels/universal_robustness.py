@@ -50,7 +50,7 @@ class UniversalRobustness(Study):
 
     even: tuple[str, ...] = setting(("quadratic", "cos"), smoke=("cos",))
     """Even activations, without a linear part."""
-    other: tuple[str, ...] = setting(("tanh", "softplus"), smoke=("tanh",))
+    other: tuple[str, ...] = setting(("tanh", "softplus"), smoke=("sin",))
     """Activations with one."""
     dimension: int = at_least(10, default=200, smoke=10, paper=1000)
     """Inputs, where widths are swept."""
@@ -60,9 +60,9 @@ class UniversalRobustness(Study):
     """Neurons of the tangent model; among them must be the number of samples."""
     feature_widths: tuple[int, ...] = at_least(2, default=(160, 400, 1600, 6400), smoke=(20, 200), paper=(800, 4000, 8000, 40_000, 200_000))
     """Random features, from twice the samples to more than twenty times."""
-    sizes: tuple[int, ...] = at_least(8, default=(50, 100, 200, 400), smoke=(10, 20), paper=(50, 100, 200, 400, 800))
+    sizes: tuple[int, ...] = at_least(8, default=(50, 100, 200, 400), smoke=(10, 10), paper=(50, 100, 200, 400, 800))
     """Inputs, and samples, that grow together."""
-    feature_sizes: tuple[int, ...] = at_least(8, default=(50, 100, 200), smoke=(10, 20), paper=(50, 100, 200, 400))
+    feature_sizes: tuple[int, ...] = at_least(8, default=(50, 100, 200), smoke=(10, 10), paper=(50, 100, 200, 400))
     """Those at which random features are measured, which cost more."""
     limit_dimension: int = at_least(80, default=400, smoke=80, paper=1600)
     """Inputs where infinitely wide models are compared with the closed form."""
@@ -70,11 +70,11 @@ class UniversalRobustness(Study):
     """Fewer inputs, for the same ratios."""
     ratios: tuple[float, ...] = at_least(0.1, default=(0.5, 1.0, 2.0), smoke=(0.5,))
     """Samples over inputs there."""
-    crowded: tuple[int, ...] = at_least(9, default=(25, 50, 100), smoke=(9, 16), paper=(25, 50, 100, 200))
+    crowded: tuple[int, ...] = at_least(9, default=(25, 50, 100), smoke=(9, 9), paper=(25, 50, 100, 200))
     """Inputs d with d^(3/2) samples."""
     digits: int = at_least(20, default=200, smoke=20)
     """Training images of 0s and 1s."""
-    on_digits: tuple[str, ...] = setting(("quadratic", "cos", "tanh"), smoke=("tanh",))
+    on_digits: tuple[str, ...] = setting(("quadratic", "cos", "tanh"), smoke=("sin",))
     """Activations that are tried on them."""
     points: int = at_least(1, default=2, smoke=1, paper=16)
     """Test inputs over which sensitivities are averaged."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from armillary.compiled import Compiled
+from armillary.compiled import FASTEST, Compiled
 from armillary.errors import InvalidValue, require_between
 from armillary.members import as_arrays, rows_of_block
 from armillary.progress import Bar, Progress, chosen_progress
@@ -27,6 +27,9 @@ BLOCK = 1 << 18
 
 COPIES = 8
 """Arrays of a block's size that are alive at once, at most."""
+
+SMALL = 1 << 12
+"""Numbers in all up to which the quickest compilation will do."""
 
 FEW_BLOCKS = 16
 """Blocks up to which no progress is shown."""
@@ -90,7 +93,7 @@ class Kernel(eqx.Module):
             other = own if y is None else self._alone(network, y, memory)[0]
             right = x if y is None else y
             out = [np.empty((len(x), len(right)), x.dtype) if kind in ("both", name) else None for name in Gram._fields]
-            side = self._side(x, right, memory)
+            side, many = self._side(x, right, memory), len(x) * len(right) * _entries(network, x)
             rows, columns = range(0, len(x), side), range(0, len(right), side)
             pairs = [(i, j) for i in rows for j in columns if y is not None or j >= i]
             shown = chosen_progress(progress, worth_it=len(pairs) > FEW_BLOCKS)
@@ -99,7 +102,7 @@ class Kernel(eqx.Module):
                 for i, j in pairs:
                     a, b = rows_of_block(len(x), i, side), rows_of_block(len(right), j, side)
                     norms = [(u[a], v[b]) for u, v in zip(own, other, strict=True)]
-                    found = _block(network, x[a], right[b], norms, kind)
+                    found = _called(_block, many, network, x[a], right[b], norms, kind)
                     self._filled(out, found, i, j, symmetric=y is None)
                     advance(1)
         if y is None:
@@ -162,7 +165,8 @@ class Kernel(eqx.Module):
         """What each normalising layer needs to know of each sample, and the two kernels of each with itself."""
         entries = _entries(network, x)
         size = int(np.clip(min(BLOCK, memory / (COPIES * x.dtype.itemsize)) / entries, 1, len(x)))
-        parts = [_single(network, x[rows_of_block(len(x), i, size)]) for i in range(0, len(x), size)]
+        groups = [rows_of_block(len(x), i, size) for i in range(0, len(x), size)]
+        parts = [_called(_single, len(x) * entries, network, x[rows]) for rows in groups]
         records = [np.concatenate([np.asarray(p[0][k]) for p in parts])[: len(x)] for k in range(len(parts[0][0]))]
         ends = [np.concatenate([np.asarray(p[1][k]) for p in parts])[: len(x)] for k in range(2)]
         asking = [
@@ -219,6 +223,13 @@ def _block(network: Serial, x: Array, y: Array, known: list[tuple[Array, Array]]
     nngp = _inputs(x, y, norms)
     out = network(Pair(nngp, jnp.zeros_like(nngp)), norms)
     return [_scalar(v, norms) if kind in ("both", n) else None for n, v in zip(Gram._fields, out, strict=True)]
+
+
+def _called(function: Compiled, many: int, *args: Any) -> Any:
+    """The function's value at `args`, compiled as well as `many` numbers are worth."""
+    bound = function.bind(*args)
+    bound = bound.under(FASTEST) if many <= SMALL else bound
+    return bound.whole(bound(bound.leaves))
 
 
 def _scalar(values: Array, norms: Norms) -> Array:

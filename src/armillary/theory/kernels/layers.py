@@ -99,24 +99,31 @@ class Convolution(Dense):
             raise InvalidValue("a Convolution needs inputs [sample, position..., channel]; these are vectors")
 
         def average(values: Array) -> Array:
+            values = self._padded(values, norms)
             for axis in range(norms.axes):
                 values = self._along(values, norms, axis)
             return values
 
         return self._mixed(pair, average)
 
+    def _padded(self, values: Array, norms: Norms) -> Array:
+        """All axes at once, and not each before its mean: compilers would compute the mean before anew for every tap."""
+        reach = 0 if self.padding == "valid" else self.size // 2
+        spatial = (2 if norms.full else 1) * norms.axes
+        if not reach:
+            return values
+        widths = [(0, 0)] * (values.ndim - spatial) + [(reach, reach)] * spatial
+        return jnp.pad(values, widths, mode="wrap" if self.padding == "circular" else "constant")
+
     def _along(self, values: Array, norms: Norms, axis: int) -> Array:
-        """The mean over taps along one spatial axis: both positions of a pair move together."""
+        """The mean over taps along one padded spatial axis: both positions of a pair move together."""
         each = 2 if norms.full else 1
         first = values.ndim - each * (norms.axes - axis)
         own = tuple(range(first, first + each))
-        length, reach = values.shape[first], self.size // 2
-        if self.padding == "valid" and length < self.size:
+        length = values.shape[first]
+        if length < self.size:
             raise InvalidValue(f"a filter of {self.size} taps does not fit {length} positions")
-        if self.padding != "valid" and self.size > 1:
-            widths = [(reach, reach) if a in own else (0, 0) for a in range(values.ndim)]
-            values = jnp.pad(values, widths, mode="wrap" if self.padding == "circular" else "constant")
-        kept = (values.shape[first] - self.size) // self.stride + 1
+        kept = (length - self.size) // self.stride + 1
 
         def shifted(tap: int) -> Array:
             index = [slice(None)] * values.ndim
