@@ -2,11 +2,14 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from armillary.cli import main
 from armillary.errors import ArmillaryError
 from armillary.store import (
     last_runs,
@@ -69,3 +72,51 @@ def test_last_runs_leave_out_what_cannot_be_read(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(text)
     assert set(last_runs(tmp_path)) == {"s"}
+
+
+FULL = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from armillary.store.blocks import Block, read_block, write_block
+from armillary.store.files import StoreError, write_text
+
+folder = Path(sys.argv[1])
+block = lambda seed: Block([], np.random.default_rng(seed).normal(size=20_000))
+path = write_block(folder / "a.nc", block(0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # as a full disk: no file grows beyond
+for write in (lambda: write_block(path, block(1)), lambda: write_text(folder / "b.txt", "x" * 50_000)):
+    try:
+        write()
+    except StoreError as error:
+        print(str(error).replace(chr(10), "NEWLINE"))
+assert (read_block(path).diverged == block(0).diverged).all()
+print(sorted(p.name for p in folder.iterdir()))
+"""
+
+
+def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path):
+    told = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=False)
+    first, second, files = told.stdout.splitlines()
+    assert told.returncode == 0 and files == "['a.nc']", told.stderr
+    assert first.startswith("cannot write") and second.startswith("cannot write") and "NEWLINE" not in first + second
+
+
+@pytest.mark.parametrize("command", [["run", "deep-linear"], ["sweep", "deep-linear", "--over", "small=0.1"]])
+def test_a_folder_that_cannot_be_written_ends_with_status_2(command, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert main([*command, "--size", "smoke", "--out", str(tmp_path / "file")]) == 2
+    said = capsys.readouterr().err
+    assert "cannot write" in said and said.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"kind": "sweep"}', '{"kind": "sweep", "parts": [{"size": 0}]}'])
+def test_an_unreadable_record_is_one_line(text, tmp_path, capsys):
+    (tmp_path / "a-sweep").mkdir()
+    (tmp_path / "a-sweep" / "run.json").write_text(text)
+    assert main(["results", "list", "--out", str(tmp_path)]) == 0
+    assert main(["results", "export", "--out", str(tmp_path), "--to", str(tmp_path / "x.nc")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "Traceback" not in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-sweep"]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from armillary.quantity import Quantity
     from armillary.simulation import simulate
     from armillary.stages import Stage, Stages
+    from armillary.sweeps.sweep import sweep
     from armillary.theory.kernels.of_model import kernel
     from armillary.trajectory import Trajectory, experiment_from, healthy
 
@@ -40,6 +41,7 @@ _HOME = {
     "Quantity": "quantity",
     "simulate": "simulation",
     "Stage": "stages", "Stages": "stages",
+    "sweep": "sweeps.sweep",
     "Trajectory": "trajectory", "experiment_from": "trajectory", "healthy": "trajectory",
 }  # fmt: skip
 _PACKAGES = (
@@ -58,7 +60,7 @@ _PACKAGES = (
 __all__ = [
     "ArmillaryError", "At", "Evenly", "Experiment", "Flow", "LogSpaced", "Monitor", "Process", "Quantity", "Snapshot", "Stage",
     "Stages", "Sweep", "Trajectory", "compare", "curvature", "experiment_from", "healthy", "interop", "kernel", "models",
-    "path_builders", "paths", "predict", "probe", "probes", "rules", "simulate", "tangents", "tasks", "theory",
+    "path_builders", "paths", "predict", "probe", "probes", "rules", "simulate", "sweep", "tangents", "tasks", "theory",
 ]  # fmt: skip
 
 

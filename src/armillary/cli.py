@@ -90,7 +90,7 @@ def _dispatch(arguments: list[str]) -> int:
     return _list(known) if known.command == "list" else _show(known)
 
 
-class _OneLine(argparse.ArgumentParser):
+class OneLine(argparse.ArgumentParser):
     """Errors as one line, like all others."""
 
     def error(self, message: str) -> Any:
@@ -100,7 +100,7 @@ class _OneLine(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     from importlib.metadata import version
 
-    parser = _OneLine(
+    parser = OneLine(
         prog="armillary",
         description="Predict, measure and steer how neural networks learn.",
         epilog="armillary run deep-linear is a good start; armillary run STUDY --help lists a study's flags.",

@@ -15,6 +15,7 @@ import numpy as np
 
 from armillary import engine
 from armillary.compiled import all_of, side_by_side
+from armillary.devices import mesh_of, spread
 from armillary.members import as_arrays, bytes_of
 from armillary.stages import Stages
 from armillary.store.blocks import Block, joined
@@ -89,7 +90,9 @@ class Program:
         *,
         key: int,
         precision: str | None = None,
+        devices: int = 1,
     ):
+        self.devices = devices
         self.double = (precision or stages.precision) == "float64"
         dtype = np.dtype("float64" if self.double else "float32")
         with self.numbers():
@@ -165,7 +168,9 @@ class Program:
         """The members of the block that starts at `first`."""
         index = np.clip(np.arange(first, first + layout.size), 0, self.members - 1)  # the last block is filled up
         with self.numbers():
-            return self._draw(engine.start if layout.size * layout.each > LARGE_DRAW else engine.start_fast, index)
+            members = self._draw(engine.start if layout.size * layout.each > LARGE_DRAW else engine.start_fast, index)
+            mesh = mesh_of(self.devices)
+            return spread(members, mesh) if mesh else members
 
     def block(
         self,
@@ -251,7 +256,8 @@ class Program:
     def blocks(self, layout: Layout, progress: Callable[[float], None], keeper: Keeper | None = None) -> list[Block]:
         """All blocks, side by side where the machine allows it."""
         firsts = range(0, self.members, layout.size)
-        if len(firsts) == 1 or side_by_side() == 1:
+        # Programs on several devices wait for one another: two of them at once might do so for ever.
+        if len(firsts) == 1 or side_by_side() == 1 or self.devices > 1:
             return [self.block(first, layout, progress, keeper) for first in firsts]
         head = self.begin(0, layout)  # compile before several threads want it
         with self.numbers():
@@ -266,9 +272,10 @@ def of_grid(
     *,
     key: int,
     precision: str | None,
+    devices: int = 1,
 ) -> Program:
     """The program of every combination of some numbers and seeds, seeds innermost."""
-    return of_points([stages], numeric, seeds, key=key, precision=precision)
+    return of_points([stages], numeric, seeds, key=key, precision=precision, devices=devices)
 
 
 def of_points(
@@ -278,6 +285,7 @@ def of_points(
     *,
     key: int,
     precision: str | None = None,
+    devices: int = 1,
 ) -> Program:
     """The same of several stages of one structure that differ in numbers of the first stage alone; points outermost."""
     which, *grid, numbers = np.meshgrid(range(len(points)), *numeric.values(), np.asarray(seeds), indexing="ij")
@@ -293,7 +301,7 @@ def of_points(
             if path not in paths and any(not np.array_equal(values[0], other) for other in values):
                 paths.append(path)
                 columns.append(np.stack(values)[which.ravel()])
-    return Program(points[0], paths, columns, numbers.ravel(), key=key, precision=precision)
+    return Program(points[0], paths, columns, numbers.ravel(), key=key, precision=precision, devices=devices)
 
 
 def _name(part: Any) -> Any:

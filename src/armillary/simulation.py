@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import xarray as xr
 
 from armillary.compiled import all_of
+from armillary.devices import mesh_of
 from armillary.errors import InvalidValue, require_between
 from armillary.experiment import Experiment, Sweep
 from armillary.process import Process
@@ -28,6 +29,7 @@ class Settings(NamedTuple):
     seeds: list[int]
     precision: str | None
     keep: Keep | None
+    devices: int
 
 
 def simulate(
@@ -40,6 +42,7 @@ def simulate(
     memory: float = 1e9,
     precision: Literal["float32", "float64"] | None = None,
     keep: str | Place | None = None,
+    devices: int = 1,
     progress: bool | Progress | None = None,
 ) -> Trajectory:
     """Run an experiment, a sweep, stages or a bare process, and return what its probes saw.
@@ -55,6 +58,8 @@ def simulate(
     - `precision`: overrides the experiment's for this run, without touching the process's setting.
     - `keep`: a folder (or URL) for finished blocks and for checkpoints of long ones at their observation times. The
       same call after an interruption goes on from there and ends with the same numbers; the folder can be removed then.
+    - `devices`: over so many devices of this process each network's training samples are spread (the weights are on all
+      of them); the numbers are those of one device, to rounding. The samples must be a multiple of it.
     - `progress`: True or False, or any object with `begin`; None shows a bar to a terminal.
 
     Returns an `xarray.Dataset` with dimensions (each swept axis, seed, time, and the probes' own).
@@ -77,14 +82,16 @@ def simulate(
     require_between("members", 1 if width is None else width, 1)
     if not isinstance(what, Experiment | Sweep | Stages | Process):
         raise InvalidValue(f"cannot simulate a {type(what).__name__}; give an Experiment, Sweep, Stages or Process")
+    mesh_of(devices)  # what cannot be is said now
     shown = chosen_progress(progress)
     with shown if isinstance(shown, Bar) else nullcontext():
         kept = kept_here() if keep is None else Keep(keep)
-        settings = Settings(width, int(memory), shown, key, _seeds(seeds), precision, kept)
+        settings = Settings(width, int(memory), shown, key, _seeds(seeds), precision, kept, devices)
         if isinstance(what, Sweep):
             numeric = {what.paths[name]: what.axes[name] for name in what.numeric}
             points, parts = zip(*what.programs(), strict=True)
-            runs = all_of(lambda part: _program(_stages(part, None), numeric, settings), parts)
+            work = lambda part: _program(_stages(part, None), numeric, settings)
+            runs = all_of(work, parts) if devices == 1 else [work(part) for part in parts]
             seen = combine(list(zip(points, runs, strict=True)), list(what.axes))
             return describe(seen, what.experiment, what.axes, key)
         return describe(_program(_stages(what, times), {}, settings), what, {}, key)
@@ -114,7 +121,8 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
 
 def _program(stages: Stages, numeric: dict[tuple[str, ...], tuple], settings: Settings) -> xr.Dataset:
     """One compiled program (one for each stage): all its numeric axes and seeds, in blocks."""
-    program = of_grid(stages, numeric, settings.seeds, key=settings.key, precision=settings.precision)
+    given = {"key": settings.key, "precision": settings.precision, "devices": settings.devices}
+    program = of_grid(stages, numeric, settings.seeds, **given)
     layout = program.layout(settings.memory, settings.width)
     advance = settings.progress.begin(type(stages.stages[0].what).__name__.lower(), program.duration * program.members)
     keeper = settings.keep.of(program, layout) if settings.keep else None

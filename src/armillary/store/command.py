@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from armillary.cli import OneLine
 from armillary.errors import InvalidValue, unknown
 from armillary.store.files import Place, StoreError, is_local, place, read_text, remove_folder, write_whole
 from armillary.store.runs import RUN_NAME, read_trajectories
@@ -28,17 +29,14 @@ def command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
-    parser = argparse.ArgumentParser(prog="armillary results", add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser = OneLine(prog="armillary results", add_help=False, allow_abbrev=False)
     parser.add_argument("verb")
     parser.add_argument("name", nargs="?")
     parser.add_argument("--out", default="armillary-results")
     parser.add_argument("--to")
     parser.add_argument("--experiment")
     parser.add_argument("--json", action="store_true")
-    try:
-        options, rest = parser.parse_known_args(arguments)
-    except (argparse.ArgumentError, SystemExit) as error:
-        raise InvalidValue(f"{error}; see armillary results --help") from None
+    options, rest = parser.parse_known_args(arguments)
     verbs: dict[str, Callable[[argparse.Namespace], int]] = {
         "list": _list, "show": _show, "export": _export, "rm": _remove, "verify": _verify,
     }  # fmt: skip
@@ -206,12 +204,12 @@ def _to_zarr(data: dict[str, Any], to: Place) -> None:
     if importlib.util.find_spec("zarr") is None:
         raise InvalidValue("a .zarr folder needs a library: pip install 'armillary[cloud]'")
     if not is_local(to):
-        _tree(data).to_zarr(str(to), mode="w")
+        _tree(data).to_zarr(str(to), mode="w", zarr_format=2)
         return
     hidden = to.with_name(f".{to.name}.tmp")
     shutil.rmtree(hidden, ignore_errors=True)
     try:
-        _tree(data).to_zarr(hidden, mode="w")
+        _tree(data).to_zarr(hidden, mode="w", zarr_format=2)
         shutil.rmtree(to, ignore_errors=True)
         hidden.rename(to)
     except OSError as error:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,7 +74,7 @@ def write_whole(path: Place, write: Callable[[Path], Any]) -> Place:
     """
     if not is_local(path):
         return _put_whole(path, write)
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    hidden = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp{path.suffix}")
     try:
         write(hidden)
         _flush(hidden)

@@ -48,7 +48,7 @@ class Keep:
 
         None for a program that cannot be told from another (it holds an object without fields).
         """
-        numbers = (program.paths, program.columns, program.seeds, program.key, program.double, layout)
+        numbers = (program.paths, program.columns, program.seeds, program.key, program.double, program.devices, layout)
         name = fingerprint((source(), program.template, numbers))
         return Kept(self.folder, name[:16], every=self.every, worth=self.worth) if name else None
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from armillary.cli import OneLine
 from armillary.errors import InvalidValue
 from armillary.sweeps.grid import parse_axis, read_grid
 
@@ -28,17 +29,14 @@ def command(arguments: list[str], parse_study: Any) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
-    parser = argparse.ArgumentParser(prog="armillary sweep", add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser = OneLine(prog="armillary sweep", add_help=False, allow_abbrev=False)
     parser.add_argument("study")
     for name in ("over", "experiment"):
         parser.add_argument(f"--{name}", action="append", default=[])
     parser.add_argument("--cluster")
     for name in ("dry-run", "retry"):
         parser.add_argument(f"--{name}", action="store_true")
-    try:
-        own, rest = parser.parse_known_args(arguments)
-    except (argparse.ArgumentError, SystemExit) as error:
-        raise InvalidValue(f"{error}; see armillary sweep --help") from None
+    own, rest = parser.parse_known_args(arguments)
     asked, options = _asked(own, rest, parse_study)
     from armillary.report.console import cache_compilations
     from armillary.sweeps.sweep import run

@@ -50,7 +50,10 @@ class Part:
     def layout(self, memory: int) -> Layout:
         """Blocks of a few seconds. How many members run side by side does not depend on how many there are, and never is
         there one group alone, so that a cell has the same numbers in any sweep."""
-        given = self.program.layout(memory, None)
+        try:
+            given = self.program.layout(memory, None)
+        except Exception:  # what cannot be laid out fails when it is run, and is written down then
+            return Layout(self.program.members, 1, 0)
         width = self.program.usual_width(given.each)
         seconds = max(self.program.seconds(), 1e-9)
         rounds = max(1, round(seconds / np.clip(seconds / 8, ENOUGH, PLENTY)))
@@ -80,9 +83,11 @@ def plan(
             if name in left_out or (experiments and name not in experiments):
                 continue
             try:
-                found.setdefault(name, []).extend(_entries(runnable, at, inner))
+                entries = _entries(runnable, at, inner)
             except UnknownName as error:
                 left_out[name] = str(error)
+                continue
+            found.setdefault(name, []).extend(entries)
     if not found:
         raise UnknownName(next(iter(left_out.values())))
     parts = []

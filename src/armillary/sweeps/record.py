@@ -74,12 +74,11 @@ def sweep_name(slug: str, asked: dict[str, Any]) -> str:
 
 def open_record(folder: Place, parts: Sequence[Part], asked: dict[str, Any], memory: int) -> Record:
     """The record in a folder, begun or gone on with. Raises `StoreError` where another version began it."""
-    make_folder(folder)
-    for inside in ("blocks", "failed"):
-        make_folder(folder / inside)
     known = {part.name: part for part in parts}
     path = folder / "run.json"
     if not path.exists():
+        for inside in (folder, folder / "blocks", folder / "failed"):
+            make_folder(inside)
         layouts = {part.name: part.layout(memory) for part in parts}
         write_text(path, json.dumps(_described(parts, layouts, asked), indent=1, default=str))
         return Record(folder, known, layouts)
