@@ -147,8 +147,25 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path):
         )
 
 
+def test_a_schedulers_address_is_a_cluster_and_debris_is_cleared(tmp_path):
+    from distributed import LocalCluster
+
+    asked = prepare(experiment(), {"depth": (1, 2)}, seeds=2)
+    first = run(asked, out=tmp_path)
+    for path in (first.folder / "blocks").glob("*.nc"):
+        path.unlink()
+    old, young = (first.folder / "blocks" / f".p0-0.nc.{n}.tmp.nc" for n in (1, 2))
+    for path in (old, young):
+        path.write_text("half")
+    os.utime(old, (0, 0))
+    with LocalCluster(n_workers=1, threads_per_worker=1, protocol="tcp://", processes=False, dashboard_address=None) as own:
+        outcome = run(asked, out=tmp_path, cluster=own.scheduler_address)
+    assert (outcome.done, outcome.failed) == (2, {}) and not old.exists() and young.exists()
+
+
 @pytest.mark.parametrize("where", ["local:0", "local:9999", "local", "http://x", "tcp://127.0.0.1:9"])
-def test_clusters_that_cannot_be_are_one_line(where, tmp_path):
+def test_clusters_that_cannot_be_are_one_line(where, tmp_path, monkeypatch):
+    monkeypatch.setattr("armillary.sweeps.cluster.PATIENCE", 1.0)
     with pytest.raises(ArmillaryError) as error:
         run(prepare(experiment(), {"depth": (1,)}), out=tmp_path, cluster=where)
     assert "\n" not in str(error.value)

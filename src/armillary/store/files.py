@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -141,6 +142,16 @@ def names_in(folder: Place, ending: str) -> list[str]:
     except Exception as error:
         raise StoreError(f"cannot read {folder}: {_reason(error)}") from None
     return sorted(name for name in found if name.endswith(ending) and not name.startswith("."))
+
+
+def remove_debris(folder: Place, *, older: float = 86_400.0) -> None:
+    """Remove the hidden files of writers that were killed more than so many seconds ago; a living one's are younger."""
+    if not is_local(folder):
+        return  # nothing hidden is put behind a URL
+    for path in folder.glob(".*.tmp*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > older:
+                path.unlink()
 
 
 def remove_folder(folder: Place) -> None:

@@ -13,6 +13,9 @@ from armillary.errors import InvalidValue
 from armillary.store.files import StoreError
 from armillary.sweeps.record import Job, Record
 
+PATIENCE = 10.0
+"""Seconds in which a scheduler must answer."""
+
 MOST = 256
 """Processes that a local cluster may have."""
 
@@ -70,7 +73,7 @@ def _client(cluster: str) -> Iterator[Any]:
             f"the cluster is {cluster!r}, but must be local:N or a scheduler's address, as tcp://host:8786"
         )
     try:
-        client = Client(cluster, timeout=10)
+        client = Client(cluster, timeout=PATIENCE)
     except (OSError, TimeoutError, ValueError) as error:
         raise InvalidValue(f"no scheduler answers at {cluster}: {str(error).splitlines()[0]}") from None
     with client:

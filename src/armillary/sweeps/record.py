@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from armillary.errors import InvalidValue
 from armillary.programs import Layout
-from armillary.store.files import Place, StoreError, make_folder, names_in, read_text, write_text
+from armillary.store.files import Place, StoreError, make_folder, names_in, read_text, remove_debris, write_text
 from armillary.store.fingerprint import source
 from armillary.store.keeper import Kept
 from armillary.sweeps.plan import Part
@@ -89,6 +89,8 @@ def open_record(folder: Place, parts: Sequence[Part], asked: dict[str, Any], mem
             f"{folder} was begun by Armillary {said['armillary']} (state {said['source']}), this is {now} (state {source()}): "
             "their numbers may differ; choose another folder (--out), or remove it (armillary results rm)"
         )
+    for inside in ("blocks", "failed", "blocks/checkpoints"):
+        remove_debris(folder / inside)
     layouts = {one["name"]: Layout(one["size"], one["width"], one["each"]) for one in said["parts"]}
     if set(layouts) != set(known) or any(one["members"] != known[one["name"]].program.members for one in said["parts"]):
         raise StoreError(f"{folder} holds another sweep; choose another folder (--out)")

@@ -6,6 +6,7 @@ set of `width` for each input. Source: Adlam & Pennington (2020), arXiv:2008.067
 parameters is far above that of samples; the form in which it is computed, and the tangents of finite number: derived here.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -49,6 +50,7 @@ class ActivationConstants(NamedTuple):
     slope: float
 
 
+@functools.lru_cache(maxsize=256)
 def activation_constants(activation: str | Activation, scale: float = 1.0) -> ActivationConstants:
     """The constants that random-feature and tangent kernels of high dimension depend on; exact to about 1e-12.
 
