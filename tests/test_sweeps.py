@@ -158,7 +158,9 @@ def test_a_schedulers_address_is_a_cluster_and_debris_is_cleared(tmp_path):
     for path in (old, young):
         path.write_text("half")
     os.utime(old, (0, 0))
-    with LocalCluster(n_workers=1, threads_per_worker=1, protocol="tcp://", processes=False, dashboard_address=None) as own:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, protocol="tcp://", processes=False, dashboard_address=None
+    ) as own:
         outcome = run(asked, out=tmp_path, cluster=own.scheduler_address)
     assert (outcome.done, outcome.failed) == (2, {}) and not old.exists() and young.exists()
 

@@ -108,8 +108,7 @@ def settled(members: Members) -> Members:
     """The members with definite types, as `advance` returns them: else its second call would compile it anew."""
 
     def settle(leaf: Any) -> Any:
-        is_key = eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        return leaf.astype(leaf.dtype) if eqx.is_array(leaf) and not is_key else leaf
+        return leaf.astype(leaf.dtype) if eqx.is_array(leaf) and not is_key(leaf) else leaf
 
     return jax.tree.map(settle, members)
 
