@@ -53,7 +53,7 @@ def runs_in(out: str | Place) -> dict[str, dict[str, Any]]:
     root = place(out)
     try:
         children = sorted(child.name for child in root.iterdir() if RUN_NAME.fullmatch(child.name))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except Exception as error:
         raise StoreError(f"cannot read {root}: {error}") from None

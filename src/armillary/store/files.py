@@ -135,9 +135,11 @@ def names_in(folder: Place, ending: str) -> list[str]:
 
     Hidden files are others' unfinished work.
     """
+    if not is_local(folder):
+        folder.fs.invalidate_cache(folder.path)  # others may have put something there
     try:
         found = [child.name for child in folder.iterdir()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # behind a URL a folder without files is none
         return []
     except Exception as error:
         raise StoreError(f"cannot read {folder}: {_reason(error)}") from None
