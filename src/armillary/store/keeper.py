@@ -112,6 +112,7 @@ class Kept:
     def resume(self, first: int) -> Saved | None:
         """Where the block stood when it was interrupted; None if it did not get far, or cannot be read."""
         if not self._checkpoint(first).exists():
+            self._forget(first)  # slices that no checkpoint counts on
             return None
         try:
             with local_copy(self._checkpoint(first)) as local, np.load(local, allow_pickle=False) as file:
@@ -129,7 +130,9 @@ class Kept:
             if name.startswith(f"{self.name}-{first}.{stage}-"):
                 begin, end = (int(text) for text in name.removesuffix(".nc").split("-")[-2:])
                 if looks is not None and end > looks:
-                    continue  # written after the last checkpoint
+                    # Written after the last checkpoint: this run may cut its slices elsewhere.
+                    (self.folder / "checkpoints" / name).unlink(missing_ok=True)
+                    continue
                 if parts and begin != done:
                     raise StoreError(f"{name} does not begin where the slice before it ends")
                 parts.append(read_block(self.folder / "checkpoints" / name).records[0])

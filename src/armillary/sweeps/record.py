@@ -11,7 +11,6 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from armillary.errors import InvalidValue
 from armillary.programs import Layout
 from armillary.store.files import Place, StoreError, make_folder, names_in, read_text, remove_debris, write_text
 from armillary.store.fingerprint import source
@@ -140,12 +139,3 @@ def _labels(at: dict[str, Any]) -> dict[str, Any]:
     from armillary.trajectory import label_of
 
     return {name: label_of(value) for name, value in at.items()}
-
-
-def checked_folder_name(name: str) -> str:
-    """A run's name; raises `InvalidValue` for one that could lead out of the results folder."""
-    from armillary.store.runs import RUN_NAME
-
-    if not RUN_NAME.fullmatch(name) or ".." in name:
-        raise InvalidValue(f"{name!r} cannot name a run; names are of a-z, 0-9, '-' and '.' (armillary results list)")
-    return name
