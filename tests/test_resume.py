@@ -1,6 +1,7 @@
 """An interrupted simulation goes on from its last checkpoint and ends with the same numbers."""
 
 import contextlib
+import shutil
 
 import numpy as np
 import pytest
@@ -89,6 +90,29 @@ def test_a_damaged_block_or_checkpoint_is_run_again(tmp_path, monkeypatch):
     [saved] = tmp_path.glob("checkpoints/*.npz")
     saved.write_bytes(b"PK")
     xr.testing.assert_identical(simulate(experiment(), seeds=2, keep=tmp_path), whole)
+
+
+def test_a_slice_whose_checkpoint_was_never_written_is_taken_away(tmp_path, monkeypatch):
+    whole = simulate(experiment(), seeds=2)
+    with monkeypatch.context() as patch, keeping(Keep(tmp_path, every=0.0)):
+        interrupt_after(5, patch)
+        with pytest.raises(Killed):
+            simulate(experiment(), seeds=2)
+    last = max(tmp_path.glob("checkpoints/*.nc"))
+    begun, end = last.stem.rsplit("-", 2)[0], int(last.stem.rsplit("-", 1)[1])
+    stray = last.with_name(f"{begun}-{end:06d}-{end + 3:06d}.nc")  # another cut of what comes next, with other numbers
+    shutil.copy(last, stray)
+    left = []
+    real = engine.follow
+
+    def follow(members, clock, *args, **more):
+        left.append((len(clock), stray.exists()))
+        return real(members, clock, *args, **more)
+
+    monkeypatch.setattr(engine, "follow", follow)
+    with keeping(Keep(tmp_path, every=0.0)):
+        xr.testing.assert_identical(simulate(experiment(), seeds=2), whole)
+    assert left == [(11 - end + 1, False)], "it went on from the checkpoint"
 
 
 def test_runs_from_a_url_go_on_too():
