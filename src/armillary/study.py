@@ -1,12 +1,14 @@
 """A study: one paper made executable."""
 
 import dataclasses
+import functools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from armillary.apart import Apart, outcome
 from armillary.compiled import all_of
 from armillary.errors import InvalidValue
 from armillary.experiment import Experiment, Sweep
@@ -120,11 +122,18 @@ class Result:
 
 
 def run_study(
-    study: Study, *, size: str, seeds: int | None, key: int, progress: Progress, keep: Keep | None = None
+    study: Study,
+    *,
+    size: str,
+    seeds: int | None,
+    key: int,
+    progress: Progress,
+    keep: Keep | None = None,
+    crew: Apart | None = None,
 ) -> Result:
     """Run all experiments of a study, ask its theory, and decide its claims. What is done goes into `keep` on the way.
 
-    Raises `InvalidValue` for fewer than one seed.
+    Experiments run in the processes of `crew`, where there is one. Raises `InvalidValue` for fewer than one seed.
     """
     count = type(study).seeds[size] if seeds is None else seeds
     if count < 1:
@@ -132,18 +141,41 @@ def run_study(
     begun = time.perf_counter()
     experiments = study.experiments()
     names = list(experiments)
-
-    def work(name: str | None) -> Any:
-        if name is None:
-            return study.theory()
-        with keeping(keep):
-            return study.measure(name, experiments[name], count, key, Named(progress, name))
-
-    theory, *runs = all_of(work, [None, *names])
-    measured = dict(zip(names, runs, strict=True))
-    claims = list(study.claims(measured, theory))
+    if crew:
+        runs = crew.begin(functools.partial(_measured_apart, study, count, key, keep), names, progress)
+        theory, measured = study.theory(), [outcome(run) for run in runs]
+    else:
+        ask = lambda progress: study.theory()
+        measure = functools.partial(_measured, study, experiments, count, key, keep)
+        jobs: list[Callable[[Progress], Any]] = [ask, *(functools.partial(measure, name) for name in names)]
+        theory, *measured = all_of(lambda job: job(progress), jobs)
+    trajectories = dict(zip(names, measured, strict=True))
+    claims = list(study.claims(trajectories, theory))
     seconds = time.perf_counter() - begun
-    return Result(study, size, count, key, seconds, measured, theory, claims)
+    return Result(study, size, count, key, seconds, trajectories, theory, claims)
+
+
+def _measured(
+    study: Study,
+    experiments: Mapping[str, Runnable],
+    seeds: int,
+    key: int,
+    keep: Keep | None,
+    name: str,
+    progress: Progress,
+) -> Trajectory:
+    with keeping(keep):
+        return study.measure(name, experiments[name], seeds, key, Named(progress, name))
+
+
+_known: list[tuple[Study, Mapping[str, Runnable]]] = []
+"""The experiments of the study at which this process works."""
+
+
+def _measured_apart(study: Study, seeds: int, key: int, keep: Keep | None, name: str, progress: Progress) -> Trajectory:
+    if not _known or _known[0][0] != study:
+        _known[:] = [(study, study.experiments())]
+    return _measured(study, _known[0][1], seeds, key, keep, name, progress)
 
 
 @dataclass(frozen=True)

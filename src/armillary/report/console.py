@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from armillary.apart import Apart, can_fork
 from armillary.fields import flag, of_size
 from armillary.progress import Bar, Silent, default_progress
 from armillary.report.html import write_report
@@ -34,17 +35,19 @@ MARKS = {
 def run_and_report(study: Study, options: Any, name: str) -> int:
     """Run, write the results, print the verdicts; the exit status."""
     begun = time.perf_counter()
-    cache_compilations()
     slug = Path(name).stem.replace("_", "-").lower() if name.endswith(".py") else name
     settings = {**dataclasses.asdict(study), "seeds": options.seeds, "key": options.key}
     folder = open_run(options.out, run_name(slug, options.size, settings))
     progress = Silent() if options.json else default_progress()
-    loading = threading.Thread(target=load_libraries, daemon=True)
-    loading.start()
-    with progress if isinstance(progress, Bar) else nullcontext():
-        # What takes long is kept on the way, so that the same command goes on after an interruption.
-        keep = Keep(folder / "parts", worth=WORTH_KEEPING)
-        result = run_study(study, size=options.size, seeds=options.seeds, key=options.key, progress=progress, keep=keep)
+    with Apart(cache_compilations) if can_fork() else nullcontext() as crew:
+        cache_compilations()
+        loading = threading.Thread(target=load_libraries, daemon=True)
+        loading.start()
+        with progress if isinstance(progress, Bar) else nullcontext():
+            # What takes long is kept on the way, so that the same command goes on after an interruption.
+            keep = Keep(folder / "parts", worth=WORTH_KEEPING)
+            given = {"size": options.size, "seeds": options.seeds, "key": options.key}
+            result = run_study(study, **given, progress=progress, keep=keep, crew=crew)
     loading.join()
     trajectory = write_trajectories(folder, result.measured, result.theory)
     figures = list(study.figures(result.measured, result.theory))

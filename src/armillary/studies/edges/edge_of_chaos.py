@@ -37,7 +37,7 @@ EQUAL, GROWING, STEP_WIDTH, STEP_RATE = 64, 6, 128, 0.02  # where the kernel's s
 EDGE_WIDTH, PRODUCTS = 16, 8  # first width of the runs at chosen stability, and power iterations a step
 SOLVABLE, RATES = 512, (1.5, 3.0, 4.2)  # solvable catapult: hidden units, and rates over the initial curvature's inverse
 LAWS, LAW_STEPS = (3.0, 3.2, 3.5), 150  # the same, over the current curvature's
-ONE_SAMPLE = Correlations(np.array([[1.0 / SOLVABLE]]), np.array([[0.0]]))  # x² = 1/width, y = 0: weights of order one
+one_sample = lambda: Correlations(np.array([[1.0 / SOLVABLE]]), np.array([[0.0]]))  # x² = 1/width, y = 0: weights of order one
 WEIGHTS, BIASES = (0.75, 1.4, 2.05, 2.7, 3.35, 4.0), (0.03, 0.1, 0.2, 0.3)  # variances of random tanh networks
 BATCHES = 4  # groups of seeds, over which a standard deviation's own error is estimated
 
@@ -136,11 +136,11 @@ class EdgeOfChaos(Study):
     def _solvable(self) -> Experiment:
         """f = u.v/sqrt(width) of one input: output 1 and curvature 2 at the start."""
         model = TwoLayerLinear(SOLVABLE, start=Prepared(output=float(np.sqrt(SOLVABLE)), curvature=2.0 * SOLVABLE))
-        return Experiment(ONE_SAMPLE, model, Descent(SGD(1.0), 60), [Losses(), Sharpness(matrix="gauss_newton")], At(tuple(range(61))), "float64")
+        return Experiment(one_sample(), model, Descent(SGD(1.0), 60), [Losses(), Sharpness(matrix="gauss_newton")], At(tuple(range(61))), "float64")
 
     def _law(self) -> Experiment:
         rule = Descent(CurvatureRate(3.0, products=2, cap=1e300, stop=1e-280), LAW_STEPS)  # loss and curvature fall by orders of magnitude
-        return Experiment(ONE_SAMPLE, TwoLayerLinear(SOLVABLE, start=WidthScaled(0.0)), rule, [Losses(), LearningRate()], At(tuple(range(LAW_STEPS + 1))), "float64")
+        return Experiment(one_sample(), TwoLayerLinear(SOLVABLE, start=WidthScaled(0.0)), rule, [Losses(), LearningRate()], At(tuple(range(LAW_STEPS + 1))), "float64")
 
     def claims(self, measured, theory):
         yield from self._kernel_claims(measured)

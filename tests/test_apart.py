@@ -1,0 +1,120 @@
+"""Experiments in processes of their own: the same numbers, and one line whatever happens to a process."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+STUDY = '''
+"""Two experiments."""
+import os, signal, time
+from dataclasses import dataclass
+from typing import ClassVar
+import armillary as arm
+from armillary.fields import at_least
+from armillary.study import Claim, Paper, Study
+
+@dataclass(frozen=True, kw_only=True)
+class Two(Study):
+    """Two linear regressions."""
+    paper: ClassVar = Paper("Two", authors="N. N.", year=2000)
+    dimension: int = at_least(2, default=4)
+    """Inputs."""
+    trouble: str = ""
+    """What happens on the way."""
+
+    def experiments(self):
+        make = lambda n: arm.Experiment(
+            arm.tasks.LinearTeacher(dimension=self.dimension, samples=n), arm.models.DeepLinear(depth=1, width=self.dimension),
+            arm.rules.Descent(arm.rules.SGD(0.1), steps=10), [arm.probes.Losses()])
+        return {"few": make(3), "many": make(12)}
+
+    def measure(self, name, what, seeds, key, progress):
+        if self.trouble == "error" and name == "many":
+            raise arm.errors.InvalidValue("no more of this")
+        if self.trouble == "killed" and name == "many":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.trouble == "slow":
+            time.sleep(60)
+        seen = super().measure(name, what, seeds, key, progress)
+        return seen.assign(process=os.getpid())
+
+    def claims(self, measured, theory):
+        for name, seen in measured.items():
+            yield Claim(name, "the loss at the end", measured=seen.train_loss.isel(time=-1).mean(), at_most=1.0)
+        apart = {int(seen.process) for seen in measured.values()} - {os.getpid()}
+        yield Claim("apart", "processes of their own", measured=len(apart), at_least=1)
+
+    def figures(self, measured, theory):
+        return iter(())
+'''
+
+
+@pytest.fixture
+def command(tmp_path):
+    study = tmp_path / "two.py"
+    study.write_text(STUDY)
+    environment = {k: v for k, v in os.environ.items() if k not in ("NPROC", "JAX_PLATFORMS")}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    words = [
+        sys.executable,
+        "-m",
+        "armillary",
+        "run",
+        str(study),
+        "--seeds",
+        "2",
+        "--out",
+        str(tmp_path / "r"),
+        "--json",
+    ]
+    return lambda *more: subprocess.Popen(
+        [*words, *more], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+forks = pytest.mark.skipif(
+    sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="processes are forked on Linux, one a core"
+)
+
+
+@forks
+def test_processes_give_the_numbers_that_threads_give(command, tmp_path, capsys):
+    from armillary.cli import main
+
+    run = command()
+    said, errors = run.communicate(timeout=120)
+    apart = {c["id"]: c for c in json.loads(said)["claims"]}
+    assert run.returncode == 0 and errors == ""
+    assert apart["apart"]["verdict"] == "holds"
+    assert main(["run", str(tmp_path / "two.py"), "--seeds", "2", "--out", str(tmp_path / "here"), "--json"]) == 0
+    here = {c["id"]: c for c in json.loads(capsys.readouterr().out)["claims"]}
+    assert here["apart"]["verdict"] == "fails"  # this process has threads: it cannot be forked
+    assert [apart[name]["measured"] for name in ("few", "many")] == [here[name]["measured"] for name in ("few", "many")]
+
+
+@forks
+@pytest.mark.parametrize(("trouble", "says"), [("error", "no more of this"), ("killed", "was killed (out of memory?)")])
+def test_trouble_in_a_process_is_one_line(command, trouble, says):
+    run = command("--trouble", trouble)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 2 and says in errors and errors.count("\n") == 1
+
+
+@forks
+def test_processes_end_with_the_one_that_began_them(command):
+    run = command("--trouble", "slow")
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+    deadline = time.monotonic() + 60
+    while not (begun := children.read_text().split()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert begun
+    run.kill()
+    run.communicate()
+    while any(Path(f"/proc/{child}").exists() for child in begun) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [child for child in begun if Path(f"/proc/{child}").exists()]
