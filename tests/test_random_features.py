@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import erf
 
 import armillary as arm
+from armillary.models import activations
 from armillary.models.activations import Centred
 from armillary.models.ensemble import Ensemble
 from armillary.models.features import FeaturesKernel, RandomFeatures
@@ -202,6 +203,16 @@ def experiment(model=None, task=None, rule=None, probes=None):
         rule or Solved(KernelRidge(1e-2, definite=True)),
         probes or [EnsembleErrors(initial=True), SmootherErrors()], precision="float64",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+@pytest.mark.parametrize("traced", [jax.vmap, lambda f: jax.jit(jax.vmap(jax.grad(f)))], ids=["vmap", "gradients"])
+def test_a_centred_activation_is_centred_when_first_used_in_a_trace(name, traced):
+    activations._gaussian_mean.cache_clear()
+    traced(Centred(name))(jnp.ones(3))
+    assert activations._gaussian_mean(name) == pytest.approx(
+        {"relu": 1 / np.sqrt(2 * np.pi), "tanh": 0.0}[name], abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("law", ["signs", "gaussian"])
