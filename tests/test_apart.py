@@ -6,8 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
+
+from armillary.apart import Signs
 
 STUDY = '''
 """Two experiments."""
@@ -95,6 +98,21 @@ def test_processes_give_the_numbers_that_threads_give(command, tmp_path, capsys)
     here = {c["id"]: c for c in json.loads(capsys.readouterr().out)["claims"]}
     assert here["apart"]["verdict"] == "fails"  # this process has threads: it cannot be forked
     assert [apart[name]["measured"] for name in ("few", "many")] == [here[name]["measured"] for name in ("few", "many")]
+
+
+def test_all_progress_is_told_in_the_end():
+    told = SimpleQueue()
+    signs = Signs(told)
+    one, two = signs.begin("one", 10.0), signs.begin("two", 5.0)
+    for _ in range(10):
+        one(1.0)
+    two(5.0)
+    signs.flush()
+    heard = [told.get() for _ in range(told.qsize())]
+    runs = [run for run, sign in heard if isinstance(sign, tuple)]
+    assert [sign for _, sign in heard[:2]] == [("one", 10.0), ("two", 5.0)]
+    sums = [sum(sign for run, sign in heard[2:] if run == mine) for mine in runs]
+    assert sums == [10.0, 5.0] and len(heard) <= 6
 
 
 @forks

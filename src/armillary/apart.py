@@ -84,28 +84,31 @@ def outcome(future: Future) -> Any:
 
 
 class Signs:
-    """The progress of a process: tells its parent, now and then."""
+    """The progress of a process: tells its parent, now and then, and all when its work is done (`flush`)."""
 
     def __init__(self, queue: Any):
-        self._queue, self._runs = queue, 0
-        self._lock = threading.Lock()
+        self._queue, self._last = queue, 0.0
+        self._untold: dict[tuple[int, int], float] = {}
 
     def begin(self, description: str, total: float) -> Callable[[float], None]:
-        with self._lock:
-            self._runs += 1
-            run = (os.getpid(), self._runs)
-            self._queue.put((run, (description, total)))
-        untold, last = 0.0, 0.0
+        run = (os.getpid(), len(self._untold))
+        self._untold[run] = 0.0
+        self._queue.put((run, (description, total)))
 
         def advance(done: float) -> None:
-            nonlocal untold, last
-            untold += done
-            now = time.monotonic()
-            if now - last > SIGNS_EVERY:
-                self._queue.put((run, untold))
-                untold, last = 0.0, now
+            self._untold[run] += done
+            if time.monotonic() - self._last > SIGNS_EVERY:
+                self.flush()
 
         return advance
+
+    def flush(self) -> None:
+        """Tell what has not been told."""
+        for run, done in self._untold.items():
+            if done:
+                self._queue.put((run, done))
+                self._untold[run] = 0.0
+        self._last = time.monotonic()
 
 
 _signs: Signs | None = None
@@ -125,4 +128,7 @@ def _enter(begin: Callable[[], None], signs: Any, parent: int) -> None:
 
 def _do(work: Work, item: Any) -> Any:
     assert _signs is not None
-    return work(item, _signs)
+    try:
+        return work(item, _signs)
+    finally:
+        _signs.flush()
