@@ -43,7 +43,8 @@ def can_fork() -> bool:
 class Apart:
     """Processes for work on items, one a core; each calls `begin` first. Use as a context, made while `can_fork` holds.
 
-    A process does one thing at a time, so that no two threads of it wait for Python. Work, items, results and errors go through pipes, pickled. When this process ends, however it does, the others end.
+    A process does one thing at a time, so that no two threads of it wait for Python. Work, items, results and
+    errors go through pipes, pickled. When this process ends, however it does, the others end.
     """
 
     def __init__(self, begin: Callable[[], None]):

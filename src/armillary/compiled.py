@@ -36,7 +36,7 @@ LIGHT = {
     "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
 }
-"""For what is small: compiled in half of the time; arithmetic on large batches then takes up to twice as long."""
+"""For what is small: compiled in three fifths of the time; arithmetic on large batches then takes up to twice as long."""
 
 FASTEST = {**LIGHT, "xla_backend_optimization_level": 0}
 """For what runs now and then: compiled in a quarter of the time, but rounded differently inside a loop and outside."""

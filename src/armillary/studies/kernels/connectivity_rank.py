@@ -258,7 +258,7 @@ class ConnectivityRank(Study):
         seen = measured["structured"]
         arrived = (seen.train_loss.isel(time=-1) <= self.target_loss).mean("seed").values.reshape(-1, 2)
         late = [name for name, share in zip(self.structures, arrived.min(axis=1), strict=True) if share < 0.5]
-        why = f"{OURS}, over all networks, where it failed (0.137); that only those at equal loss count came after. Mean weights that are not 0 give an outlying eigenvalue, which may saturate units: effective rank does not know it. C6b moved from 0.101 to 0.093 with rounding alone"
+        why = f"{OURS}, over all networks, where it failed (0.137); that only those at equal loss count came after. Mean weights that are not 0 give an outlying eigenvalue, which may saturate units: effective rank does not know it. C6b moved from 0.101 to 0.093 when compiler options changed"
         later = "an addition, set after a first run had shown networks that miss the loss"
         for name, what, by in (("C6", "kernel alignment", "Σs/s₁"), ("C6b", "representation alignment", "Σs/s₁"), ("C6c", "kernel alignment", "Σs²/s₁²")):
             yield Claim(name, f"structured starts and their shuffles, those at equal loss, have the {what} that their effective rank {by} predicts (mean distance from the curve of cut ranks)", measured=self._off_curve(measured, "structured", by, what), at_most=0.1, reason=why)
