@@ -60,6 +60,24 @@ def test_fields_of_a_study_and_of_its_experiments_are_swept(tmp_path):
     assert (begin.sel(small=1e-2) != begin.sel(small=2e-2)).all()
 
 
+def test_several_experiments_come_back_as_one_dataset(tmp_path):
+    names = ["random", "delay"]
+    found = sweep("deep-linear", {"until": [3.0, 4.0]}, seeds=2, size="smoke", experiments=names, out=tmp_path)
+    [folder] = (path.parent for path in tmp_path.glob("*/run.json"))
+    apart = gather(folder)
+    for name in names:
+        seen, own = found[f"{name}.mode_strength"], apart[name].mode_strength
+        assert seen.sizes["seed"] == 2 and seen.dims == tuple(
+            d if d in found.sizes else f"{name}.{d}" for d in own.dims
+        )
+        np.testing.assert_array_equal(seen, own)
+        np.testing.assert_array_equal(found[f"{name}.time"], own.time)
+    assert "time" not in found.dims and found.attrs["what"] == apart["random"].attrs["what"]
+    assert main(["results", "export", "--out", str(tmp_path), "--to", str(tmp_path / "x.nc")]) == 0
+    with xr.open_dataset(tmp_path / "x.nc") as kept:
+        np.testing.assert_array_equal(kept["random.mode_strength"], found["random.mode_strength"])
+
+
 def test_points_that_differ_in_numbers_alone_are_one_program():
     asked = prepare(
         "deep-linear", {"small": tuple(np.geomspace(1e-3, 1e-1, 9).tolist())}, size="smoke", experiments=("random",)

@@ -151,8 +151,8 @@ def load(folder: Place, said: dict[str, Any]) -> dict[str, Any]:
 
 def _export(options: argparse.Namespace) -> int:
     name, said = _chosen(options, needed=False)
-    endings = {".nc": _to_netcdf, ".csv": _to_csv, ".zarr": _to_zarr}
-    if not options.to or Path(options.to).suffix not in endings:
+    ending = Path(options.to or "").suffix
+    if ending not in (".nc", ".csv", ".zarr"):
         raise InvalidValue(f"export to {options.to or 'what'}? give --to FILE.nc, FILE.csv or FOLDER.zarr")
     if "error" in said:
         raise StoreError(f"cannot export {name}: {said['error']}")
@@ -163,23 +163,28 @@ def _export(options: argparse.Namespace) -> int:
         data = {options.experiment: data[options.experiment]}
     if not data:
         raise InvalidValue(f"{name} has no finished cells yet")
-    endings[Path(options.to).suffix](data, place(options.to))
+    if ending == ".csv":
+        _to_csv(data, place(options.to))
+    else:
+        write = _to_netcdf if ending == ".nc" else _to_zarr
+        write(_whole(data, sweep=said.get("kind") == "sweep"), place(options.to))
     print(json.dumps({"exported": str(options.to)}) if options.json else f"exported\t{options.to}")
     return 0
 
 
-def _tree(data: dict[str, Any]) -> Any:
-    """One dataset, or a tree of several, as files can hold it."""
+def _whole(data: dict[str, Any], *, sweep: bool) -> Any:
+    """One dataset as files can hold it; a run's measurements and theory are a tree of them."""
     import xarray as xr
 
     from armillary.store.runs import plain
+    from armillary.sweeps.gather import as_one
 
     plainer = {name: plain(one) for name, one in data.items()}
-    return next(iter(plainer.values())) if len(plainer) == 1 else xr.DataTree.from_dict(plainer)
+    return as_one(plainer) if sweep or len(plainer) == 1 else xr.DataTree.from_dict(plainer)
 
 
-def _to_netcdf(data: dict[str, Any], to: Place) -> None:
-    write_whole(to, lambda hidden: _tree(data).to_netcdf(hidden, engine="netcdf4"))
+def _to_netcdf(whole: Any, to: Place) -> None:
+    write_whole(to, lambda hidden: whole.to_netcdf(hidden, engine="netcdf4"))
 
 
 def _to_csv(data: dict[str, Any], to: Place) -> None:
@@ -200,16 +205,16 @@ def _to_csv(data: dict[str, Any], to: Place) -> None:
     write_whole(to, lambda hidden: pd.concat(tables, ignore_index=True).to_csv(hidden, index=False))
 
 
-def _to_zarr(data: dict[str, Any], to: Place) -> None:
+def _to_zarr(whole: Any, to: Place) -> None:
     if importlib.util.find_spec("zarr") is None:
         raise InvalidValue("a .zarr folder needs a library: pip install 'armillary[cloud]'")
     if not is_local(to):
-        _tree(data).to_zarr(str(to), mode="w", zarr_format=2)
+        whole.to_zarr(str(to), mode="w", zarr_format=2)
         return
     hidden = to.with_name(f".{to.name}.tmp")
     shutil.rmtree(hidden, ignore_errors=True)
     try:
-        _tree(data).to_zarr(hidden, mode="w", zarr_format=2)
+        whole.to_zarr(hidden, mode="w", zarr_format=2)
         shutil.rmtree(to, ignore_errors=True)
         hidden.rename(to)
     except OSError as error:

@@ -73,8 +73,33 @@ def _label(value: Any) -> Any:
     return str(tuple(value)) if isinstance(value, list) else value
 
 
-def as_one(found: Mapping[str, Trajectory]) -> xr.Dataset | xr.DataTree:
-    """One dataset where there is one experiment, else a tree with one for each."""
+def as_one(found: Mapping[str, Trajectory]) -> xr.Dataset:
+    """One dataset. That of several experiments names a quantity `EXPERIMENT.QUANTITY`, and so each axis (time, most of all)
+    on which the experiments do not agree; the others are shared.
+
+    >>> two = {"few": xr.Dataset({"loss": ("time", [1.0])}, {"time": [0]}), "many": xr.Dataset({"loss": ((), 2.0)})}
+    >>> as_one(two)["few.loss"].sizes, as_one(two)["many.loss"].item()
+    (Frozen({'time': 1}), 2.0)
+    """
     if len(found) == 1:
         return next(iter(found.values()))
-    return xr.DataTree.from_dict(dict(found))
+    names = {str(name) for one in found.values() for name in (*one.dims, *one.coords)}
+    apart = {
+        name
+        for name in names
+        if not _agree([one for one in found.values() if name in one.dims or name in one.coords], name)
+    }
+    renamed = [
+        one.rename({name: f"{experiment}.{name}" for name in (*one.data_vars, *(apart & {*one.dims, *one.coords}))})
+        for experiment, one in found.items()
+    ]
+    return xr.merge(renamed, join="exact", compat="equals", combine_attrs="drop_conflicts")
+
+
+def _agree(datasets: list[Trajectory], name: str) -> bool:
+    """Whether all have the same values along an axis, or of a coordinate."""
+    first, *others = datasets
+    same = lambda one: one.sizes.get(name) == first.sizes.get(name) and (name in one.coords) == (name in first.coords)
+    return all(
+        same(one) and (name not in one.coords or one[name].variable.equals(first[name].variable)) for one in others
+    )

@@ -48,7 +48,7 @@ def sweep(
     cluster: str | None = None,
     retry: bool = False,
     memory: float = MEMORY,
-) -> xr.Dataset | xr.DataTree:
+) -> xr.Dataset:
     """Run a study or an experiment at every combination of values, kept in the folder (or URL) `out`.
 
     - `over`: an axis for each name. A name is a field of the study, or of its experiments (a path with dots, or its last
@@ -60,8 +60,9 @@ def sweep(
     - `retry`: run blocks again that failed before; without it they stay failed.
 
     The same call goes on where an earlier one stopped. A cell's numbers depend on its own values, its seed and `key` alone:
-    any sub-grid, order and number of workers gives the same. Returns one dataset over the axes, the seeds and time (a tree
-    with one for each experiment, where a study has several); cells that failed are nan.
+    any sub-grid, order and number of workers gives the same. Returns one dataset over the axes, the seeds and time; where a
+    study has several experiments, it names their quantities, and the axes they do not share, `EXPERIMENT.QUANTITY`. Cells
+    that failed are nan.
 
     Raises `InvalidValue` and `UnknownName` for axes that cannot be, `StoreError` for a folder that cannot be used.
 
