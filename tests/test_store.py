@@ -20,6 +20,7 @@ from armillary.store import (
     write_trajectories,
     write_whole,
 )
+from armillary.store.files import children, make_folder, place
 
 
 def test_trajectories_come_back_as_they_were(tmp_path):
@@ -120,3 +121,27 @@ def test_an_unreadable_record_is_one_line(text, tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "Traceback" not in said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a-sweep"]
+
+
+def test_a_service_that_does_not_answer_is_not_an_empty_folder(monkeypatch, capsys):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def silent(*args, **kwargs):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", silent)
+    monkeypatch.setattr(MemoryFileSystem, "info", silent)
+    for words in (["results", "list"], ["results", "verify"], ["list"]):
+        assert main([*words, "--out", "memory://gone/r"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("armillary: cannot read memory://") and "not known" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("root", ["folder", "memory://children"])
+def test_what_is_in_a_folder_does_not_include_itself(root, tmp_path):
+    folder = place(tmp_path / root if "://" not in root else root) / "blocks"
+    assert children(folder) == []
+    for name in ("blocks", "other"):
+        make_folder(folder / name)
+        write_text(folder / name / "run.json", "{}")
+    assert children(folder) == ["blocks", "other"]

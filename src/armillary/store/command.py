@@ -10,7 +10,7 @@ from typing import Any
 
 from armillary.cli import OneLine
 from armillary.errors import InvalidValue, unknown
-from armillary.store.files import Place, StoreError, is_local, place, read_text, remove_folder, write_whole
+from armillary.store.files import Place, StoreError, children, is_local, place, read_text, remove_folder, write_whole
 from armillary.store.runs import RUN_NAME, read_trajectories
 
 USAGE = """usage: armillary results list | show NAME | export [NAME] --to FILE | rm NAME | verify [NAME]   [--out DIR] [--json]
@@ -51,13 +51,7 @@ def runs_in(out: str | Place) -> dict[str, dict[str, Any]]:
     """The record of each run and sweep of a folder, by name; one that cannot be read says so under `error`."""
     found: dict[str, dict[str, Any]] = {}
     root = place(out)
-    try:
-        children = sorted(child.name for child in root.iterdir() if RUN_NAME.fullmatch(child.name))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except Exception as error:
-        raise StoreError(f"cannot read {root}: {error}") from None
-    for name in children:
+    for name in filter(RUN_NAME.fullmatch, children(root)):
         path = root / name / "run.json"
         if not path.exists():
             continue

@@ -1,5 +1,6 @@
 """Files that are whole or not there, in a folder or behind a URL."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -33,6 +34,9 @@ def place(where: str | Path | Place) -> Place:
         return where if hasattr(where, "parts") else Path(text)
     from upath import UPath
 
+    logging.getLogger(f"{text.split('://')[0].replace('gs', 'gcs')}fs").setLevel(
+        logging.CRITICAL
+    )  # we say it in a line
     try:
         found = UPath(text)
         _ = found.fs
@@ -135,15 +139,22 @@ def names_in(folder: Place, ending: str) -> list[str]:
 
     Hidden files are others' unfinished work.
     """
-    if not is_local(folder):
-        folder.fs.invalidate_cache(folder.path)  # others may have put something there
+    return [name for name in children(folder) if name.endswith(ending) and not name.startswith(".")]
+
+
+def children(folder: Place) -> list[str]:
+    """Names of what is in a folder, in order; none where there is no folder. Raises `StoreError` if it cannot be read."""
     try:
-        found = [child.name for child in folder.iterdir()]
+        if is_local(folder):
+            return sorted(child.name for child in folder.iterdir())
+        folder.fs.invalidate_cache(folder.path)  # others may have put something there
+        # Not `iterdir`: that takes a service that does not answer for a folder that is not there.
+        found = folder.fs.ls(folder.path, detail=False)
+        return sorted(Path(path).name for path in found if path.strip("/") != folder.path.strip("/"))
     except (FileNotFoundError, NotADirectoryError):  # behind a URL a folder without files is none
         return []
     except Exception as error:
         raise StoreError(f"cannot read {folder}: {_reason(error)}") from None
-    return sorted(name for name in found if name.endswith(ending) and not name.startswith("."))
 
 
 def remove_debris(folder: Place, *, older: float = 86_400.0) -> None:

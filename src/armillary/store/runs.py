@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from armillary.errors import InvalidValue
-from armillary.store.files import Place, StoreError, local_copy, make_folder, place, write_whole
+from armillary.store.files import Place, StoreError, children, local_copy, make_folder, place, write_whole
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -80,7 +80,9 @@ def read_trajectories(path: str | Place) -> "dict[str, dict[str, xr.Dataset]]":
 def last_runs(out: str | Place) -> dict[str, dict[str, Any]]:
     """The newest finished run of each study in a results folder, by slug; unreadable ones are left out."""
     newest: dict[str, tuple[float, dict]] = {}
-    for path in place(out).glob("*/run.json"):
+    root = place(out)
+    for name in filter(RUN_NAME.fullmatch, children(root)):
+        path = root / name / "run.json"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             when, slug = path.stat().st_mtime, record["slug"]
