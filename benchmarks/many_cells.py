@@ -36,7 +36,7 @@ def kept(folder):
 
 def simulated(folder):
     """The same blocks, computed and thrown away."""
-    from armillary.compiled import all_of
+    from armillary.cores import all_of
     from armillary.sweeps.sweep import prepare
 
     [part] = prepare(experiment(), {"learning_rate": tuple(rates())}, seeds=SEEDS).parts()

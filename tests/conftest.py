@@ -2,7 +2,7 @@
 
 import os
 
-# Before jax is loaded: pytest-xdist keeps the cores busy, and XLA's pool must not wait for itself (see `compiled`).
+# Before jax is loaded: pytest-xdist keeps the cores busy, and XLA's pool must not wait for itself (see `cores`).
 os.environ.setdefault("NPROC", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would wait for each other, spinning
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # so would PyTorch's

@@ -1,7 +1,7 @@
 """Work in processes of its own, one a core: tracing and lowering are Python's, which keeps one core of a process busy.
 
 The processes are forked, so that nothing is imported twice. That is safe only while there is one thread, which is before
-JAX's backend has begun; where it is not (`can_fork`), the caller works in threads, as in `armillary.compiled`.
+JAX's backend has begun; where it is not (`can_fork`), the caller works in threads, as in `armillary.cores`.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from typing import Any, Self
 
-from armillary.compiled import cores
+from armillary.cores import cores
 from armillary.errors import ArmillaryError
 from armillary.progress import Progress
 

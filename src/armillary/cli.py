@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 (strict, a claim fails), 2 (bad input)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     gc.set_threshold(50_000, 50, 100)  # imports and tracing make objects that stay; looking through them takes seconds
-    os.environ.setdefault("NPROC", str(2 * (os.cpu_count() or 1) + 2))  # members run side by side, see `compiled`
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("NPROC", str(cores + 1))  # programs run side by side, see `armillary.cores`
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would wait for each other, spinning
     os.environ.setdefault("EQX_ON_ERROR", "nan")  # a failed check inside a program shows as a diverged member
     try:

@@ -1,36 +1,20 @@
-"""How Armillary compiles and on how many cores it runs.
-
-On a CPU, XLA gives batched matrix factorisations (QR, SVD, ...) to a pool of threads and waits for them on a
-thread of that same pool. Two at once on a machine of two cores wait for each other for ever (seen with jax
-0.10; the library's own issue list has more). Two rules avoid it:
-
-- Within a program operations run one after another (`compiled` below asks for that schedule).
-- Each program then waits with one thread of the pool at most, so programs run side by side only where the pool has
-  threads to spare: twice as many as there are cores, and two. The environment variable NPROC tells XLA how many;
-  the command line sets it for its own process before JAX is loaded. Elsewhere `simulate` runs one program at a
-  time, and XLA spreads large products over the cores.
-"""
+"""Functions compiled for each structure and each shapes of their arguments, as carefully as they are worth."""
 
 import functools
-import importlib
-import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 
+from armillary.executables import executable, keeps_executables
 from armillary.work import operations
 
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
-
-_CREW = "armillary"
-
 _ONE_BY_ONE = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+"""Operations run one after another: without it programs could not run side by side (see `armillary.cores`)."""
+
 LIGHT = {
     "xla_backend_optimization_level": 1,
     "xla_cpu_use_fusion_emitters": False,
@@ -112,14 +96,16 @@ class Bound(NamedTuple):
         if form is not None:
             return form(leaves)
         with self.program.first:  # compiled once, also when two threads want it
-            form = self._form()
+            form = self.program.forms.get(tuple(self.options.items())) or self._compiled(leaves)
             arrays = form(leaves)
             self.program.forms[tuple(self.options.items())] = form
             return arrays
 
-    def _form(self) -> Any:
-        known = self.program.forms.get(tuple(self.options.items()))
-        return known or jax.jit(self.program.run, compiler_options={**_ONE_BY_ONE, **self.options})
+    def _function(self) -> Any:
+        return jax.jit(self.program.run, compiler_options={**_ONE_BY_ONE, **self.options})
+
+    def _compiled(self, leaves: list[Any]) -> Any:
+        return executable(self._function(), leaves, self.options) if keeps_executables() else self._function()
 
     def whole(self, arrays: list[Any]) -> Any:
         """What the function returns, of the arrays that the program returned."""
@@ -128,51 +114,8 @@ class Bound(NamedTuple):
 
     def shapes(self) -> Any:
         """What the function returns, with shapes in the place of arrays; a call then does not trace it again."""
-        return self.whole(jax.tree.leaves(self._form().trace(self.leaves).out_info))
+        return self.whole(jax.tree.leaves(self._function().trace(self.leaves).out_info))
 
     def work(self) -> float:
         """Elementary operations of one pass (see `armillary.work`); a call then does not trace it again."""
-        return operations(self._form().trace(self.leaves).jaxpr)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def side_by_side() -> int:
-    """How many programs may run at once."""
-    pool = os.environ.get("NPROC", "")
-    if jax.default_backend() != "cpu" or not pool.isdigit() or int(pool) < 2 * cores() + 2:
-        return 1
-    return cores()
-
-
-@functools.cache
-def _crew() -> ThreadPoolExecutor:
-    """The threads in which programs run; no others run any while these do."""
-    # JAX imports it when it first factorises, from inside: an import of `scipy.linalg` in another thread would
-    # meet it halfway, and Python then gives up on both.
-    importlib.import_module("scipy.linalg.cython_blas")
-    return ThreadPoolExecutor(side_by_side(), thread_name_prefix=_CREW)
-
-
-def all_of(work: Callable[[Item], Outcome], items: Iterable[Item]) -> list[Outcome]:
-    """`work` done on each item, in threads where programs may run side by side; the first error is raised.
-
-    Work may itself call `all_of`: what no idle thread has taken then runs in the caller's own, so that there are
-    never more programs at once than `side_by_side` allows, and nothing waits for a thread to become free.
-    """
-    items = list(items)
-    if side_by_side() == 1 or len(items) < 2:
-        return [work(item) for item in items]
-    futures = [_crew().submit(work, item) for item in items]
-    try:
-        if not threading.current_thread().name.startswith(_CREW):
-            return [future.result() for future in futures]
-        # The crew takes items from the front, the caller from the back.
-        mine = {i: work(items[i]) for i in reversed(range(len(items))) if futures[i].cancel()}
-        return [mine[i] if i in mine else future.result() for i, future in enumerate(futures)]
-    finally:
-        for future in futures:
-            future.cancel()
+        return operations(self._function().trace(self.leaves).jaxpr)

@@ -124,7 +124,7 @@ def drawn_in_company(template: Any, paths: tuple[tuple[str, ...], ...], values: 
     return Members(drawn, first(both.state), keys, both.diverged[:1], first(both.memory))
 
 
-start = Compiled(drawn_and_begun, kept=4)
+start = Compiled(drawn_and_begun, LIGHT, kept=4)
 start_fast = Compiled(drawn_in_company, FASTEST, kept=4)
 """The same for draws that take no time anyway."""
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from armillary import engine
-from armillary.compiled import all_of, side_by_side
+from armillary.cores import all_of, side_by_side
 from armillary.devices import mesh_of, spread
 from armillary.members import as_arrays, bytes_of
 from armillary.stages import Stages
@@ -33,7 +33,7 @@ OPERATIONS_A_SECOND = 1e9
 """Elementary operations that small networks get done on a core, for estimates (see `armillary.work`)."""
 
 LARGE_DRAW = 1 << 25
-"""Bytes of data and states from which drawing them is worth a well-optimised program."""
+"""Bytes of data and states from which drawing them is worth more than the quickest compilation."""
 
 WIDEST = 32
 """Members side by side on a CPU at most: beyond, nothing is gained."""

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import xarray as xr
 
-from armillary.compiled import all_of
+from armillary.cores import all_of
 from armillary.devices import mesh_of
 from armillary.errors import InvalidValue, require_between
 from armillary.experiment import Experiment, Sweep

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from armillary.apart import Apart, outcome
-from armillary.compiled import all_of
+from armillary.cores import all_of
 from armillary.errors import InvalidValue
 from armillary.experiment import Experiment, Sweep
 from armillary.fields import Size, check_fields, of_size
@@ -59,7 +59,7 @@ class Study(ABC):
 
     @abstractmethod
     def experiments(self) -> Mapping[str, Runnable]:
-        """What is run, by name."""
+        """What is run, by name; what takes longest had better come first, so that no core waits at the end."""
 
     def measure(self, name: str, what: Runnable, seeds: int, key: int, progress: Progress) -> Trajectory:
         """One of the experiments run; override where an experiment wants other seeds or times."""
@@ -133,7 +133,7 @@ def run_study(
 ) -> Result:
     """Run all experiments of a study, ask its theory, and decide its claims. What is done goes into `keep` on the way.
 
-    Experiments run in the processes of `crew`, where there is one. Raises `InvalidValue` for fewer than one seed.
+    Several experiments run in the processes of `crew`, where there is one. Raises `InvalidValue` for fewer than one seed.
     """
     count = type(study).seeds[size] if seeds is None else seeds
     if count < 1:
@@ -141,7 +141,7 @@ def run_study(
     begun = time.perf_counter()
     experiments = study.experiments()
     names = list(experiments)
-    if crew:
+    if crew and len(names) > 1:  # members of a single one had better have all cores
         runs = crew.begin(functools.partial(_measured_apart, study, count, key, keep), names, progress)
         theory, measured = study.theory(), [outcome(run) for run in runs]
     else:

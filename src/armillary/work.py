@@ -22,7 +22,7 @@ def operations(jaxpr: Any) -> float:
 
 def _of_equation(equation: Any) -> float:
     kind, parameters = equation.primitive.name, equation.params
-    inner = [operations(part) for part in _programs_within(parameters)]
+    inner = [operations(part) for part in programs_within(parameters)]
     if kind == "cond":
         return max(inner)
     if inner:
@@ -38,7 +38,7 @@ def _of_equation(equation: Any) -> float:
     return float(DRAWN * results if kind in ("threefry2x32", "random_bits") else results)
 
 
-def _programs_within(parameters: Any) -> list[Any]:
+def programs_within(parameters: Any) -> list[Any]:
     """The programs that an operation runs: the bodies of loops, the branches, the functions called."""
     values = [part for value in parameters.values() for part in (value if isinstance(value, tuple) else (value,))]
     return [value for value in values if hasattr(getattr(value, "jaxpr", value), "eqns")]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from armillary.apart import Apart, can_fork
+from armillary.executables import keep_executables, remove_oldest
 from armillary.fields import flag, of_size
 from armillary.progress import Bar, Silent, default_progress
 from armillary.report.html import write_report
@@ -63,6 +64,8 @@ def run_and_report(study: Study, options: Any, name: str) -> int:
     }
     write_text(folder / "run.json", json.dumps({**record, "settings": settings}, indent=1, default=str))
     keep.drop()
+    for folder in ("jax", "programs"):
+        remove_oldest(_cache() / folder)
     if options.json:
         print(json.dumps(record))
     else:
@@ -76,6 +79,7 @@ def load_libraries() -> None:
     None of these is imported by a study's own work: an import that two threads begin from different ends fails in both.
     """
     for name in (
+        "matplotlib.figure",
         "matplotlib.backends.backend_agg",
         "matplotlib.backends.backend_svg",
         "matplotlib.layout_engine",
@@ -88,14 +92,18 @@ def cache_compilations() -> None:
     """Keep compiled programs in the user's cache folder, for the next run of the command line."""
     import jax
 
-    # With this, programs run in the thread that calls them, so that several can run at once (see `compiled`).
+    # With this, programs run in the thread that calls them, so that several can run at once (see `armillary.cores`).
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    jax.config.update("jax_compilation_cache_dir", os.path.join(home, "armillary", "jax"))
+    jax.config.update("jax_compilation_cache_dir", str(_cache() / "jax"))
+    keep_executables(_cache() / "programs")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.jit(lambda: 0)()  # JAX opens its cache now: two threads that open it at once may find it closed for good
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "armillary"
 
 
 def command_of(study: Study, options: Any, name: str) -> str:

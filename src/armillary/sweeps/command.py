@@ -89,7 +89,7 @@ def _asked(own: argparse.Namespace, rest: list[str], parse_study: Any) -> tuple[
 
 def _dry_run(asked: Any, options: Any) -> int:
     """What would be run, and about how long and how large."""
-    from armillary.compiled import cores
+    from armillary.cores import cores
     from armillary.sweeps.board import where
     from armillary.sweeps.sweep import MEMORY, sweep_name
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import xarray as xr
 
-from armillary.compiled import all_of
+from armillary.cores import all_of
 from armillary.errors import ArmillaryError, InvalidValue, require_between
 from armillary.experiment import Experiment, Sweep
 from armillary.fields import Size
