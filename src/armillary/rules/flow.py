@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -64,6 +63,8 @@ def flowed(
     max_steps: int,
 ) -> FlowState:
     """The network after d(weights)/dt = velocity(time, weights) from `start` to `stop`; nan where the solver gave up."""
+    import diffrax  # not for all: it takes a fifth of the time of all imports
+
     trained, frozen = eqx.partition(state.network, eqx.is_inexact_array)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, weights, args: velocity(t, weights)),

@@ -5,7 +5,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optimistix
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -189,5 +188,7 @@ class LogisticRegression(eqx.Module):
 
 def _minimised(loss: Any, start: Array, args: Any, steps: int) -> Array:
     """Where BFGS ends: at a relative and absolute change of 1e-6, or after so many steps."""
+    import optimistix  # by few, and slow to import
+
     solver = optimistix.BFGS(rtol=1e-6, atol=1e-6)
     return optimistix.minimise(loss, solver, start, args, max_steps=steps, throw=False).value

@@ -90,14 +90,14 @@ class BatchHessianLr(Study):
     def experiments(self):
         rates = lambda values: {"size": self.rate_batches, "learning_rate": values}
         return {
-            "matrices": Sweep(self._matrices(), {"noise": self.noises}),
             "network": self._network(),
+            "learner": Sweep(self._learning(LanczosRate(every=self.digits // self.learner_batch), LearningRate()), {"share": SHARES}),
+            "matrices": Sweep(self._matrices(), {"noise": self.noises}),
             "start": self._training(SGD(), 0, probes=[HessianNoise(samples=400)], at=(0.0,)),
             "SGD": Sweep(self._training(SGD(), self.rate_steps), rates(self.sgd_rates)),
             "Adam": Sweep(self._training(Adam(), self.rate_steps), rates(self.adam_rates)),
             "noisy descent": Sweep(self._noisy(), {"noise": self._decay_noises, "learning_rate": self.decay_rates}),
             "constant rates": Sweep(self._learning(SGD()), {"learning_rate": self.learner_rates}),
-            "learner": Sweep(self._learning(LanczosRate(every=self.digits // self.learner_batch), LearningRate()), {"share": SHARES}),
         }
 
     def measure(self, name, what, seeds, key, progress):

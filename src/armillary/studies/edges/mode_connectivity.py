@@ -95,8 +95,8 @@ class ModeConnectivity(Study):
         smooth = MLP(self.widths[0], 2, "tanh", "mup", bias=False, gain=1.0)
         alike, deeper = self._wide
         return {
-            "digits": Sweep(self._digits(narrow, "straight", "dropout"), {"model.model.width": self.widths}),
             "teacher": Sweep(self._teacher(smooth, "straight", "dropout"), {"model.model.width": self.widths}),
+            "digits": Sweep(self._digits(narrow, "straight", "dropout"), {"model.model.width": self.widths}),
             "three layers": Sweep(self._digits(deep, "straight", "dropout"), {"model.model.width": self.deep_widths}),
             "dimension": self._teacher(MLP(alike, 2, "tanh", "mup", bias=False, gain=1.0), dimension=self.dimensions[1]),
             "dimension, three layers": Sweep(self._teacher(AveragingLayers(deeper)), {"dimension": self.dimensions}),

@@ -68,6 +68,7 @@ class BenignOverfitting(Study):
         clean = self._experiment(LinearKernel(), self.compared, covariate_noise=0.0, penalty=1.0)
         largest = max(self.samples)
         return {
+            "width": Sweep(self._finite(), {"width": [float(w) for w in self.widths], "first_layer": self.mixtures}),
             **{f"growth {n}": Sweep(self._experiment(TangentKernel(), n), {"dimension": [self._dimension(g, n) for g in GROWTH]})
                for n in self.samples},
             "covariate noise": Sweep(self._experiment(TangentKernel(), self.compared), {"covariate_noise": self.covariate_noise}),
@@ -75,7 +76,6 @@ class BenignOverfitting(Study):
             "linear largest": self._experiment(LinearKernel(), largest),
             "clean ridge": clean,
             "clean ridge largest": self._experiment(LinearKernel(), largest, covariate_noise=0.0, penalty=1.0),
-            "width": Sweep(self._finite(), {"width": [float(w) for w in self.widths], "first_layer": self.mixtures}),
         }  # fmt: skip
 
     def _dimension(self, growth: str, samples: int) -> float:

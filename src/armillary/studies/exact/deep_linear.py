@@ -78,12 +78,12 @@ class DeepLinearStudy(Study):
         greedy = GreedyAutoencoder(np.eye(self.components))
         return {
             "depth": self._digits([Orthogonal(), greedy], self.depths, self.steps),
+            "isometry": self._isometry(),
             "modes": Sweep(decoupled, {"strength": self.strengths}),
             "random": self._two_layers(Gaussian(self.small, per_entry=True)),
             "delay": self._chains(0.5, steps=1200, depths=self.chain_depths),
             "slow delay": self._chains(1e-3, steps=90_000, depths=[d for d in self.chain_depths if d <= 10]),
             "gaussian depth": self._digits([Gaussian()], self.gaussian_depths, self.gaussian_steps),
-            "isometry": self._isometry(),
             "aligned": self._pretraining(aligned=True),
             "rotated": self._pretraining(aligned=False),
         }

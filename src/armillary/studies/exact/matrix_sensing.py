@@ -94,12 +94,12 @@ class MatrixSensingStudy(Study):
         columns = {"model.width": [self._rank + extra for extra in self.surplus]}
         many = {"model.width": [self._rank, self._most], "scale": self.scales}
         return {
+            "symmetric measured": Sweep(self._experiment(self._symmetric(), self.measured_steps, self.measurements), columns),
+            "large": self._large_experiment(),
+            "asymmetric measured": Sweep(self._experiment(self._asymmetric(), self.measured_steps, self.measurements), {"scale": self.scales[-2:]}),
             "symmetric": Sweep(self._experiment(self._symmetric(), self.steps), columns),
             "starts": Sweep(self._experiment(self._symmetric(), self.steps), {"scale": self.starts}),
             "asymmetric": Sweep(self._experiment(self._asymmetric(), self.steps), many),
-            "symmetric measured": Sweep(self._experiment(self._symmetric(), self.measured_steps, self.measurements), columns),
-            "asymmetric measured": Sweep(self._experiment(self._asymmetric(), self.measured_steps, self.measurements), {"scale": self.scales[-2:]}),
-            "large": self._large_experiment(),
             **{f"modified {scale:g}": self._modified(scale) for scale in self._compared},
         }
 

@@ -87,11 +87,11 @@ class NeuralTangentKernel(Study):
         turned = Experiment(around, MLP(self.circle_widths[0], 4, "relu", "ntk", gain=1.0, bias_scale=0.1, bias_variance=1.0),
                             Descent(SGD(1.0), 200), [EmpiricalTangentKernel(len(test)), KernelDrift(len(test))], At((0, 200)))  # fmt: skip
         return {
-            **kernels,
-            "one hidden layer": Sweep(self._trained(1), {"width": self.shallow}),
             "three hidden layers": Sweep(self._trained(3), {"width": self.deep}),
             "ensemble": wide,
+            "one hidden layer": Sweep(self._trained(1), {"width": self.shallow}),
             "circle": Sweep(turned, {"width": sorted(set(self.circle_widths))}),
+            **kernels,
         }
 
     def _kernels(self) -> list[tuple[str, int, int]]:
