@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 
-from armillary.executables import executable, keeps_executables
+from armillary.executables import executable
 from armillary.work import operations
 
 _ONE_BY_ONE = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
@@ -96,16 +96,15 @@ class Bound(NamedTuple):
         if form is not None:
             return form(leaves)
         with self.program.first:  # compiled once, also when two threads want it
-            form = self.program.forms.get(tuple(self.options.items())) or self._compiled(leaves)
+            form = self.program.forms.get(tuple(self.options.items())) or executable(
+                self._function(), leaves, self.options
+            )
             arrays = form(leaves)
             self.program.forms[tuple(self.options.items())] = form
             return arrays
 
     def _function(self) -> Any:
         return jax.jit(self.program.run, compiler_options={**_ONE_BY_ONE, **self.options})
-
-    def _compiled(self, leaves: list[Any]) -> Any:
-        return executable(self._function(), leaves, self.options) if keeps_executables() else self._function()
 
     def whole(self, arrays: list[Any]) -> Any:
         """What the function returns, of the arrays that the program returned."""

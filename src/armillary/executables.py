@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -49,21 +50,20 @@ def keep_executables(folder: Path) -> None:
         found = folder.stat()
         private = not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         _folder = folder if private and (os.name != "posix" or found.st_uid == os.getuid()) else None
-        jax.monitoring.register_event_listener(_hear)
-
-
-def keeps_executables() -> bool:
-    """Whether this process keeps programs on disk."""
-    return _folder is not None
+        _listen()
 
 
 def executable(function: Any, leaves: list[Any], options: Mapping[str, Any]) -> Any:
-    """The compiled form of a jitted function of one list of arrays, which returns another; from disk if it is there."""
+    """The compiled form of a jitted function of one list of arrays, which returns another; from disk if it is there.
+
+    The function itself, where it cannot be kept.
+    """
+    if _folder is None or not _on_first_device(leaves):
+        return function
     traced = function.trace(leaves)
-    name = _name(traced.jaxpr, options) if _folder and _on_first_device(leaves) else None
+    name = _name(traced.jaxpr, options)
     if name is None:
-        return traced.lower().compile()
-    assert _folder is not None
+        return function
     path = _folder / name
     known = _read(path, leaves, len(jax.tree.leaves(traced.out_info)))
     if known is None:
@@ -75,6 +75,11 @@ def executable(function: Any, leaves: list[Any], options: Mapping[str, Any]) -> 
 
 
 _heard = threading.local()
+
+
+@functools.cache
+def _listen() -> None:
+    jax.monitoring.register_event_listener(_hear)
 
 
 def _hear(event: str, **_: Any) -> None:
@@ -95,8 +100,10 @@ def remove_oldest(folder: Path) -> None:
 
 
 def _on_first_device(leaves: list[Any]) -> bool:
+    """Whether all is on one CPU device; other programs have not been tried."""
     first = jax.devices()[0]
-    return all(leaf.devices() == {first} for leaf in leaves if isinstance(leaf, jax.Array))
+    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+    return first.platform == "cpu" and all(array.devices() == {first} for array in arrays)
 
 
 def _read(path: Path, leaves: list[Any], results: int) -> Any:
@@ -153,7 +160,8 @@ def _surroundings() -> str:
     device = jax.devices()[0]
     settings = sorted((name, value) for name, value in jax.config.values.items() if "cache" not in name)
     around = [os.environ.get(name) for name in ("XLA_FLAGS", "NPROC")]
-    return f"{jax.__version__} {device.client.platform_version} {device.device_kind} {_processor()} {around} {settings}"
+    versions = [jax.__version__, version("jaxlib"), device.client.platform_version, device.device_kind]
+    return f"{versions} {_processor()} {around} {settings}"
 
 
 def _processor() -> str:
