@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 import armillary.executables as executables
 from armillary.compiled import FASTEST, LIGHT, Compiled
@@ -18,8 +19,14 @@ from armillary.executables import keep_executables, remove_oldest
 def folder(tmp_path, monkeypatch):
     """Programs of this test are kept here."""
     monkeypatch.setattr(executables, "_folder", None)
+    jaxs = jax.config.jax_compilation_cache_dir
+    # Other tests switch JAX's own cache on, and what comes from there is not written.
+    compilation_cache.reset_cache()
+    jax.config.update("jax_compilation_cache_dir", None)
     keep_executables(tmp_path / "programs")
-    return tmp_path / "programs"
+    yield tmp_path / "programs"
+    jax.config.update("jax_compilation_cache_dir", jaxs)
+    compilation_cache.reset_cache()
 
 
 def lowered(work):

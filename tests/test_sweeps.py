@@ -78,6 +78,16 @@ def test_several_experiments_come_back_as_one_dataset(tmp_path):
         np.testing.assert_array_equal(kept["random.mode_strength"], found["random.mode_strength"])
 
 
+def test_a_sweep_of_which_nothing_can_be_finished_says_why(tmp_path, monkeypatch):
+    def slip(*args, **kwargs):
+        raise ArithmeticError("a slip")
+
+    monkeypatch.setattr("armillary.programs.Program.block", slip)
+    with pytest.raises(ArmillaryError, match="every block failed, p0-0 with: ArithmeticError: a slip") as caught:
+        sweep(experiment(), AXES, seeds=1, out=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_points_that_differ_in_numbers_alone_are_one_program():
     asked = prepare(
         "deep-linear", {"small": tuple(np.geomspace(1e-3, 1e-1, 9).tolist())}, size="smoke", experiments=("random",)

@@ -78,7 +78,9 @@ class Members(eqx.Module):
     memory: PyTree
 
 
-def drawn_and_begun(template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array], keys: Keys) -> Members:
+def drawn_and_begun(
+    template: Any, paths: tuple[tuple[str | int, ...], ...], values: list[Array], keys: Keys
+) -> Members:
     """Members drawn from `template`, each with its own `values` at `paths` and keys of its own data."""
     keys = Keys(*map(jax.random.wrap_key_data, keys))
     count = len(keys.own)
@@ -113,7 +115,9 @@ def settled(members: Members) -> Members:
     return jax.tree.map(settle, members)
 
 
-def drawn_in_company(template: Any, paths: tuple[tuple[str, ...], ...], values: list[Array], keys: Keys) -> Members:
+def drawn_in_company(
+    template: Any, paths: tuple[tuple[str | int, ...], ...], values: list[Array], keys: Keys
+) -> Members:
     """The same, but never one alone: XLA dissolves a loop of one, and `FASTEST` would then round it differently."""
     if len(keys.own) > 1:
         return drawn_and_begun(template, paths, values, keys)
@@ -300,7 +304,7 @@ def _arrays(tree: PyTree) -> list[Array]:
     return jax.tree.leaves(eqx.filter(tree, eqx.is_array))
 
 
-def _follow_path(node: Any, path: tuple[str, ...]) -> Any:
+def _follow_path(node: Any, path: tuple[str | int, ...]) -> Any:
     for name in path:
         node = node[name] if isinstance(node, dict) or isinstance(name, int) else getattr(node, name)
     return node

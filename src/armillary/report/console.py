@@ -8,6 +8,7 @@ import shlex
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,11 @@ def run_and_report(study: Study, options: Any, name: str) -> int:
             given = {"size": options.size, "seeds": options.seeds, "key": options.key}
             result = run_study(study, **given, progress=progress, keep=keep, crew=crew)
     loading.join()
-    trajectory = write_trajectories(folder, result.measured, result.theory)
-    figures = list(study.figures(result.measured, result.theory))
-    drawn = [(figure, save(figure, folder / "figures")["svg"]) for figure in figures]
+    with ThreadPoolExecutor(1) as other:  # writing is not Python's work, drawing is
+        writing = other.submit(write_trajectories, folder, result.measured, result.theory)
+        figures = list(study.figures(result.measured, result.theory))
+        drawn = [(figure, save(figure, folder / "figures")["svg"]) for figure in figures]
+        trajectory = writing.result()
     report = write_report(result, slug, command_of(study, options, name), drawn, folder)
     record = {
         "slug": slug,
@@ -64,8 +67,8 @@ def run_and_report(study: Study, options: Any, name: str) -> int:
     }
     write_text(folder / "run.json", json.dumps({**record, "settings": settings}, indent=1, default=str))
     keep.drop()
-    for folder in ("jax", "programs"):
-        remove_oldest(_cache() / folder)
+    for kind in ("jax", "programs"):
+        remove_oldest(_cache() / kind)
     if options.json:
         print(json.dumps(record))
     else:

@@ -64,7 +64,8 @@ def sweep(
     study has several experiments, it names their quantities, and the axes they do not share, `EXPERIMENT.QUANTITY`. Cells
     that failed are nan.
 
-    Raises `InvalidValue` and `UnknownName` for axes that cannot be, `StoreError` for a folder that cannot be used.
+    Raises `InvalidValue` and `UnknownName` for axes that cannot be, `StoreError` for a folder that cannot be used,
+    `ArmillaryError` where nothing could be finished.
 
     >>> import tempfile, armillary as arm
     >>> experiment = arm.Experiment(
@@ -78,6 +79,11 @@ def sweep(
     axes = {checked_name(name): parse_values(name, _listed(values)) for name, values in over.items()}
     asked = prepare(what, axes, seeds=seeds, key=key, size=size, experiments=tuple(experiments))
     outcome = run(asked, out=out, cluster=cluster, retry=retry, memory=int(memory))
+    if outcome.failed and not outcome.done:
+        name, error = next(iter(outcome.failed.items()))
+        raise ArmillaryError(
+            f"every block failed, {name} with: {error} (kept in {outcome.folder}; retry=True tries again)"
+        )
     return as_one(gather(outcome.folder))
 
 
