@@ -325,7 +325,7 @@ class GradientFlowISS(Study):
         dots(axes[0], seen.sel(growing=0.0).isel(seed=0), every=2, color="0.5", label="0")
         label(axes[0], "time (τ)", "error", "displaced from the manifold")
         axes[0].set_xlim(-0.5, 20)
-        axes[0].legend(title="displacement", fontsize=7, title_fontsize=7, loc="upper right")
+        axes[0].legend(title="displacement", fontsize=7, title_fontsize=7, loc="center right")
         push = self._least_push()
         for color, (name, words) in zip(COLORS, (("trapped", "against growth"), ("opposed", "against the gradient")), strict=False):
             final = [t[name].target_error.isel(time=-1).assign_coords(amplitude=np.asarray(self.pushes)) for t in (measured, theory)]
