@@ -75,6 +75,19 @@ def test_nothing_is_begun_after_an_error(crew):
     assert len(begun) <= 2
 
 
+def test_no_outcome_is_lost_when_a_helper_ends_early(crew):
+    caller = threading.current_thread()
+
+    def work(n):
+        time.sleep(0.05)
+        if threading.current_thread() is not caller:
+            raise SystemExit(1)
+        return n
+
+    with pytest.raises(SystemExit):
+        cores.all_of(work, range(20))
+
+
 THREADS = """
 import sys
 from armillary.cli import main

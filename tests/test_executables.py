@@ -83,6 +83,17 @@ def test_programs_that_differ_are_told_apart(where, folder):
     assert len(list(folder.iterdir())) == 2
 
 
+def test_functions_with_derivatives_of_their_own_are_kept(folder):
+    slope = lambda: Compiled(lambda x: jax.grad(lambda v: jax.nn.relu(v).sum() + jax.nn.silu(v).sum())(x), LIGHT)
+    first = slope()(jnp.linspace(-1, 1, 5))
+    assert len(list(folder.iterdir())) == 1
+    plain = lambda: Compiled(lambda x: jax.vmap(jax.nn.relu)(x), LIGHT)
+    plain()(jnp.ones(3))
+    assert len(list(folder.iterdir())) == 2
+    assert lowered(lambda: [slope()(jnp.linspace(-1, 1, 5)), plain()(jnp.ones(3))]) == 0
+    np.testing.assert_array_equal(first, slope()(jnp.linspace(-1, 1, 5)))
+
+
 def test_what_cannot_be_kept_runs_all_the_same(folder):
     seen = []
 

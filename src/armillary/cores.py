@@ -18,6 +18,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import jax
@@ -89,10 +90,9 @@ class _Shared(Generic[Item, Outcome]):
         """Take items whenever there is a core to spare."""
         while self._left:
             if spare.acquire(timeout=PATIENCE):
-                try:
+                with suppress(BaseException):  # it is kept, and the caller raises it
                     self.go_on()
-                finally:
-                    spare.release()
+                spare.release()
 
     def go_on(self) -> None:
         """Take items until there are none, or one failed."""
@@ -104,13 +104,13 @@ class _Shared(Generic[Item, Outcome]):
             try:
                 self._found[index] = self._work(item)
             except BaseException as error:
-                self._left.clear()
-                if not isinstance(error, Exception):
-                    raise
                 self._errors[index] = error
+                self._left.clear()
+                if not isinstance(error, Exception):  # an interruption does not wait for helpers
+                    raise
 
     def outcomes(self) -> list[Outcome]:
         """In the order of the items; raises the first error."""
-        for index in sorted(self._errors):
-            raise self._errors[index]
+        if self._errors:
+            raise self._errors[min(self._errors)]
         return [self._found[index] for index in sorted(self._found)]

@@ -38,7 +38,7 @@ _CHECK = hashlib.sha256().digest_size
 _CACHE_HIT = "/jax/compilation_cache/cache_hits"
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-_DERIVATIVES = re.compile(r"\b(jvp_jaxpr_fun|fwd_jaxpr_thunk|bwd|jvp|fwd)=<function [^>]*>")
+_DERIVATIVES = re.compile(r"\b(jvp_jaxpr_fun|fwd_jaxpr_thunk|bwd|jvp|fwd)=<function .*? at 0x[0-9a-f]+>")
 """How a function would be differentiated, which was done when it was traced."""
 
 
