@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 
 from armillary.executables import executable
-from armillary.work import operations
+from armillary.work import equations, operations
 
 _ONE_BY_ONE = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 """Operations run one after another: without it programs could not run side by side (see `armillary.cores`)."""
@@ -118,3 +118,7 @@ class Bound(NamedTuple):
     def work(self) -> float:
         """Elementary operations of one pass (see `armillary.work`); a call then does not trace it again."""
         return operations(self._function().trace(self.leaves).jaxpr)
+
+    def size(self) -> int:
+        """Its number of equations, to which the time of compiling is about proportional."""
+        return equations(self._function().trace(self.leaves).jaxpr)

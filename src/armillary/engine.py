@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from armillary.compiled import FASTEST, LIGHT, Bound, Compiled
-from armillary.members import Drawn, bytes_of, draw_members, is_key, over_members
+from armillary.members import Drawn, bytes_of, draw_members, is_key, over_members, packed, unpacked
 from armillary.process import Process
 from armillary.quantity import Observation
 
@@ -28,8 +28,12 @@ second on the most careful is worth its time."""
 SOLVER_STEPS = 1000
 """Steps that a flow is taken to have: how many it will have is not known."""
 
+LITTLE_TO_SEE = 8e6
+"""Elementary operations of all of a run's observations, for each equation of the program that looks, up to which the
+quickest compilation will do for it: a more careful one takes 1 to 4 ms longer an equation, and saves up to 1 ns an operation."""
+
 MUCH_TO_SEE = 5e8
-"""Bytes read in all of a run's observations from which looking is worth a well-optimised program."""
+"""Bytes read in all of a run's observations from which looking is worth the most careful compilation."""
 
 REPORT_EVERY = 0.3
 """Seconds between two signs of life of a long stretch."""
@@ -68,8 +72,8 @@ def keys_of(key: int, seeds: np.ndarray) -> Keys:
 
 
 class Members(eqx.Module):
-    """Members of a run at one moment: their processes, states, keys, where they diverged (-1: nowhere), and what their
-    probes remember of the last observation."""
+    """Members of a run at one moment: their processes, states (each `packed`), keys, where they diverged (-1: nowhere), and
+    what their probes remember of the last observation."""
 
     drawn: Drawn
     state: PyTree
@@ -100,7 +104,7 @@ def drawn_and_begun(
         state = process.init(key)
         # What is not finite at the start (a fit that failed) must not be shown as a number.
         diverged = jnp.where(process.is_healthy(state), nowhere, jnp.zeros_like(nowhere))
-        return state, diverged, process.before_looking(state)
+        return packed(state), diverged, process.before_looking(state)
 
     state, diverged, memory = over_members(begin, width, drawn.own, keys.begin)
     return settled(Members(drawn, state, keys, diverged, memory))
@@ -139,7 +143,8 @@ def advanced(
     """Each member's state and divergence at time `end`, given that they are at `begin`."""
 
     def one(own: PyTree, state: PyTree, key: Array, diverged: Array) -> tuple[PyTree, Array]:
-        return drawn.whole(own).advance(state, key, begin, end, diverged)
+        state, diverged = drawn.whole(own).advance(unpacked(state), key, begin, end, diverged)
+        return packed(state), diverged
 
     return over_members(one, width, drawn.own, state, keys, diverged)
 
@@ -151,7 +156,7 @@ def observed(drawn: Drawn, state: PyTree, memory: PyTree, time: Array, width: in
     """What each member's process records now, and what its probes remember of it."""
 
     def one(own: PyTree, state: PyTree, memory: PyTree) -> tuple[Observation, PyTree]:
-        process = drawn.whole(own)
+        process, state = drawn.whole(own), unpacked(state)
         # What a diverged member shows is marked nan later; LAPACK must not see its nans, it prints and may hang.
         fine = process.is_healthy(state)
         clean = jax.tree.map(lambda a: jnp.where(fine, a, 0) if eqx.is_inexact_array(a) else a, state)
@@ -167,14 +172,15 @@ observe = Compiled(observed)
 def hand_over(members: Members, template: Any, carry: Any, stage: int, width: int) -> Members:
     """Members that enter the next stage: a new process and state made of the old ones."""
 
-    def one(own: PyTree, state: PyTree, key: Array) -> tuple[Process, PyTree, PyTree]:
+    def one(own: PyTree, state: PyTree, key: Array) -> tuple[PyTree, PyTree, PyTree, PyTree]:
         fresh = jax.random.fold_in(key, 2 + stage)
         process = template.draw(jax.random.fold_in(fresh, 0))
-        process, state = carry(members.drawn.whole(own), state, process, jax.random.fold_in(fresh, 1))
-        return process, state, process.before_looking(state)  # shapes may have changed: probes begin anew
+        process, state = carry(members.drawn.whole(own), unpacked(state), process, jax.random.fold_in(fresh, 1))
+        own, rest = eqx.partition(process, eqx.is_array)
+        # Shapes may have changed: probes begin anew.
+        return packed(own), rest, packed(state), process.before_looking(state)
 
-    process, state, memory = over_members(one, width, members.drawn.own, members.state, members.keys.own)
-    own, rest = eqx.partition(process, eqx.is_array)
+    own, rest, state, memory = over_members(one, width, members.drawn.own, members.state, members.keys.own)
     return settled(Members(Drawn(own, rest), state, members.keys, members.diverged, memory))
 
 
@@ -190,9 +196,10 @@ def programs(members: Members, width: int, clock: np.ndarray, *, discrete: bool)
     done = steps and steps * move.work() / members.diverged.size  # a program of no steps is never run nor traced
     careful = LIGHT if done < MUCH_TO_DO or not discrete else {}
     seen = bytes_of((members.drawn.own, members.state)) + members.diverged.size * bytes_of(members.drawn.shared)
+    little = len(clock) * look.work() < LITTLE_TO_SEE * look.size()
     return (
         move.under(FASTEST if done < LITTLE_TO_DO else careful),
-        look.under({} if len(clock) * seen > MUCH_TO_SEE else FASTEST),
+        look.under({} if len(clock) * seen > MUCH_TO_SEE else FASTEST if little else LIGHT),
     )
 
 

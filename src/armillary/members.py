@@ -5,6 +5,7 @@ draw hands through untouched (a fixed data set) is kept once for all of them.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
+
+MANY = 9
+"""Arrays of one shape and type from which on `packed` makes one of them."""
 
 
 def over_members(function: Callable[..., PyTree], width: int, *args: PyTree) -> PyTree:
@@ -41,15 +45,61 @@ def over_members(function: Callable[..., PyTree], width: int, *args: PyTree) -> 
     return eqx.combine(out, rest[-1])
 
 
+class Pack(eqx.Module):
+    """Arrays of one shape and type as one, with a leading axis; it stands where the first of them was."""
+
+    arrays: Array
+
+
+@dataclass(frozen=True)
+class InPack:
+    """Stands where another of them was: the tree's `pack`-th pack has it, at `place`."""
+
+    pack: int
+    place: int
+
+
+def packed(tree: PyTree) -> PyTree:
+    """The tree with arrays that are many and alike (a deep network's layers) as one.
+
+    For what enters and leaves a loop over members: XLA compiles a piece of code for each array at either end, which took
+    most of the compilation of deep networks' draws.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    alike: dict[Any, list[int]] = {}
+    for index, leaf in enumerate(leaves):
+        if eqx.is_array(leaf) and not is_key(leaf):
+            alike.setdefault((leaf.shape, leaf.dtype), []).append(index)
+    groups = [indices for indices in alike.values() if len(indices) >= MANY]  # in the order of the tree
+    for pack, indices in enumerate(groups):
+        together = jnp.stack([leaves[index] for index in indices])
+        for place, index in enumerate(indices):
+            leaves[index] = InPack(pack, place) if place else Pack(together)
+    return jax.tree.unflatten(structure, leaves)
+
+
+def unpacked(tree: PyTree) -> PyTree:
+    """The tree that was `packed`."""
+    leaves, structure = jax.tree.flatten(tree, is_leaf=lambda node: isinstance(node, Pack))
+    packs = [leaf.arrays for leaf in leaves if isinstance(leaf, Pack)]
+    for index, leaf in enumerate(leaves):
+        if isinstance(leaf, Pack):
+            leaves[index] = leaf.arrays[0]
+        elif isinstance(leaf, InPack):
+            leaves[index] = packs[leaf.pack][leaf.place]
+    return jax.tree.unflatten(structure, leaves)
+
+
 class Drawn(eqx.Module):
-    """A process drawn for many members: `own` has a leading member axis, `shared` is the same for all."""
+    """A process drawn for many members: `own` has a leading member axis (each member's part is `packed`), `shared` is the
+    same for all."""
 
     own: PyTree
     shared: PyTree
 
     def whole(self, own: PyTree) -> Any:
         """One member's process, from its part of `own`."""
-        return eqx.combine(own, self.shared)
+        return eqx.combine(unpacked(own), self.shared)
 
 
 def draw_members(draw: Callable[[Any, PyTree], Any], template: PyTree, width: int, *args: PyTree) -> Drawn:
@@ -65,7 +115,7 @@ def draw_members(draw: Callable[[Any, PyTree], Any], template: PyTree, width: in
         mine = jax.tree.map(lambda leaf: eqx.is_array(leaf) and id(leaf) not in given, drawn)
         own, common = eqx.partition(drawn, mine)
         shared.append(common)
-        return own
+        return packed(own)
 
     own = over_members(one, width, *args)
     return Drawn(own, shared[-1])

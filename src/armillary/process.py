@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from armillary.errors import InvalidValue
+from armillary.members import packed, unpacked
 from armillary.quantity import Observation
 
 State = Any
@@ -100,7 +101,7 @@ class Process(eqx.Module):
 
         One sum over the numbers times zero: nan and inf survive it, and it reads memory once.
         """
-        leaves = [leaf for leaf in jax.tree.leaves(self.watched(state)) if eqx.is_inexact_array(leaf)]
+        leaves = [leaf for leaf in jax.tree.leaves(packed(self.watched(state))) if eqx.is_inexact_array(leaf)]
         total = jnp.zeros(())
         for leaf in leaves:
             total = total + jnp.sum(leaf * 0).real
@@ -122,16 +123,16 @@ class Process(eqx.Module):
 
         Step t draws its key from `key` and t alone, so that how a run is cut into calls changes nothing.
         """
-        arrays, static = eqx.partition(state, eqx.is_array)
+        arrays, static = eqx.partition(packed(state), eqx.is_array)
 
         def one(t, carry):
             arrays, diverged = carry
-            after = self.step(eqx.combine(arrays, static), jax.random.fold_in(key, t))
+            after = self.step(unpacked(eqx.combine(arrays, static)), jax.random.fold_in(key, t))
             first = (diverged < 0) & ~self.is_healthy(after)
-            return eqx.filter(after, eqx.is_array), jnp.where(first, (t + 1).astype(diverged.dtype), diverged)
+            return eqx.filter(packed(after), eqx.is_array), jnp.where(first, (t + 1).astype(diverged.dtype), diverged)
 
         arrays, diverged = lax.fori_loop(start, stop, one, (arrays, diverged))
-        return eqx.combine(arrays, static), diverged
+        return unpacked(eqx.combine(arrays, static)), diverged
 
 
 class Flow(Process):

@@ -38,6 +38,17 @@ def _of_equation(equation: Any) -> float:
     return float(DRAWN * results if kind in ("threefry2x32", "random_bits") else results)
 
 
+def equations(jaxpr: Any) -> int:
+    """How many equations a traced program has, those of the programs within included.
+
+    >>> import jax, jax.numpy as jnp
+    >>> equations(jax.jit(lambda a, b: jnp.sin(a @ b)).trace(jnp.ones((2, 3)), jnp.ones((3, 4))).jaxpr)
+    2
+    """
+    ours = getattr(jaxpr, "jaxpr", jaxpr).eqns
+    return sum(1 + sum(equations(part) for part in programs_within(one.params)) for one in ours)
+
+
 def programs_within(parameters: Any) -> list[Any]:
     """The programs that an operation runs: the bodies of loops, the branches, the functions called."""
     values = [part for value in parameters.values() for part in (value if isinstance(value, tuple) else (value,))]

@@ -31,19 +31,22 @@ def haar_orthogonal(key: PRNGKeyArray, rows: int, columns: int) -> Float[Array, 
 def drawn_alike(draw: Callable[[PRNGKeyArray, int, int], Array], key: PRNGKeyArray, sizes: Sequence[int]) -> Stacks:
     """`draw(key, output, input)` for each layer between `sizes`: the first, the hidden ones as one batch, the last.
 
-    A deep network then compiles as fast as a shallow one. Hidden layers that are not equally wide come one by one, as
-    batches of one; `gaussian_alike` compiles them faster.
+    A deep network then compiles as fast as a shallow one, and layers of one shape are drawn by one piece of code. Hidden
+    layers that are not equally wide come one by one, as batches of one; `gaussian_alike` compiles them faster.
     """
     keys = jax.random.split(key, len(sizes) - 1)
     if len(set(sizes[1:-1])) > 1:
         return tuple(draw(k, rows, columns)[None] for k, columns, rows in zip(keys, sizes, sizes[1:], strict=False))
-    runs = (keys[:1], keys[1:-1], keys[1:][-1:])
     shapes = ((sizes[1], sizes[0]), (sizes[1], sizes[1]), (sizes[-1], sizes[-2]))
-    return tuple(
-        jax.vmap(lambda k, r=rows, c=columns: draw(k, r, c))(run)
-        for run, (rows, columns) in zip(runs, shapes, strict=True)
-        if len(run)
-    )
+    runs = [(run, s) for run, s in zip((keys[:1], keys[1:-1], keys[1:][-1:]), shapes, strict=True) if len(run)]
+    stacks: dict[int, Array] = {}
+    for shape in dict.fromkeys(shape for _, shape in runs):
+        alike = [index for index, (_, other) in enumerate(runs) if other == shape]
+        together = jnp.concatenate([runs[index][0] for index in alike])
+        drawn = jax.vmap(lambda k, s=shape: draw(k, *s))(together)
+        ends = np.cumsum([len(runs[index][0]) for index in alike])
+        stacks.update(zip(alike, jnp.split(drawn, ends[:-1]), strict=True))
+    return tuple(stacks[index] for index in range(len(runs)))
 
 
 def gaussian_alike(key: PRNGKeyArray, sizes: Sequence[int]) -> Stacks:
