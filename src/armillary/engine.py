@@ -168,7 +168,7 @@ def observed(drawn: Drawn, state: PyTree, memory: PyTree, time: Array, width: in
 observe = Compiled(observed)
 
 
-@Compiled
+@functools.partial(Compiled, options=LIGHT)
 def hand_over(members: Members, template: Any, carry: Any, stage: int, width: int) -> Members:
     """Members that enter the next stage: a new process and state made of the old ones."""
 

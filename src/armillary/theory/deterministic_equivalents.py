@@ -106,14 +106,18 @@ class FeatureKernel(NamedTuple):
 
     def share(self, ridge: float) -> float:
         """tau, the share of the kernel that so many features keep at that ridge, in (0, 1]."""
-        (values, counts), added = self.spectrum, self.beside(ridge).value + ridge
+        return self._share(ridge, self.beside(ridge))
+
+    def _share(self, ridge: float, beside: Beside) -> float:
+        (values, counts), added = self.spectrum, beside.value + ridge
         if np.isinf(self.features):
             return 1.0
         # In u = 1/tau the gap is convex: Newton's steps from above never overshoot.
-        u = 1 + (np.sum(counts * values / added) + self.tail / ridge) / self.features
+        u = 1 + (counts @ (values / added) + self.tail / ridge) / self.features
         for _ in range(200):
-            gap = u - 1 - (np.sum(counts * values * u / (added * u + values)) + self.tail / ridge) / self.features
-            rise = 1 - np.sum(counts * values**2 / (added * u + values) ** 2) / self.features
+            kept = values / (added * u + values)
+            gap = u - 1 - (u * (counts @ kept) + self.tail / ridge) / self.features
+            rise = 1 - counts @ kept**2 / self.features
             u, before = u - gap / rise, u
             if abs(u - before) < 1e-14 * u:
                 break
@@ -121,8 +125,8 @@ class FeatureKernel(NamedTuple):
 
     def degrees(self, ridge: float) -> float:
         """The mean trace of kernel (kernel + ridge)⁻¹: how many directions are fitted at that ridge."""
-        (values, counts), (added, slope, _, own, _) = self.spectrum, self.beside(ridge)
-        tau = self.share(ridge)
+        (values, counts), beside = self.spectrum, self.beside(ridge)
+        (added, slope, _, own, _), tau = beside, self._share(ridge, beside)
         shrunk = ridge * (1 + slope) / (ridge + added + tau * values)
         return float(np.sum(counts * (1 - shrunk)) + own + tau * self.tail / ridge)
 

@@ -29,7 +29,7 @@ from armillary.theory.deterministic_equivalents import (
     Spectrum,
     feature_errors,
 )
-from armillary.theory.gaussian_means import mean, value_and_slope
+from armillary.theory.gaussian_means import half_line, mean, value_and_slope
 from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
@@ -89,17 +89,22 @@ def two_layer_kernel(
     def smooth(ridge: float) -> Beside:
         return Beside(first_layer * constants.linear / dimension, degrees=noise / ridge)
 
+    z, half = half_line()
+    a, weights = (np.ones(1), np.ones(1)) if law == "signs" else (z**2, 2 * half)  # of a read-out weight's square
+    own = noise * a / width  # e, of each of them
+    mixed = first_layer * constants.linear
+
     def rough(ridge: float) -> Beside:
         k = dimension * ridge
-        weigh = lambda f: mean(lambda u, z: f(z**2, noise * z**2 / width), 1.0)
-        average = weigh if law == "gaussian" else (lambda f: f(1.0, noise / width))
-        mixed = first_layer * constants.linear
+        inverse = 1 / (own + k)
+        used = own * inverse
+        seen = weights * a * inverse
         return Beside(
-            mixed * average(lambda c, e: c * k / (e + k)) / dimension,
-            mixed * average(lambda c, e: c * e / (e + k) ** 2),
-            -2 * mixed * average(lambda c, e: c * e / (e + k) ** 3) * dimension,
-            dimension * width * average(lambda c, e: e / (e + k)),
-            dimension * width * average(lambda c, e: (e / (e + k)) ** 2),
+            mixed * k * np.sum(seen) / dimension,
+            mixed * (seen @ used),
+            -2 * mixed * (seen @ (used * inverse)) * dimension,
+            dimension * width * (weights @ used),
+            dimension * width * (weights @ used**2),
         )
 
     limiting = not finite or first_layer == 0 or np.isinf(width)
