@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("NPROC", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would wait for each other, spinning
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # so would PyTorch's
+os.environ.setdefault("EQX_ON_ERROR", "nan")  # as the command line; checks that raise are callbacks, slow to compile
 # Most of the suite's time was XLA optimising programs that run once, in pieces for many cores. The parts of the library
 # that choose how carefully they are compiled (`compiled.py`) still do.
 os.environ.setdefault(
