@@ -119,11 +119,12 @@ def settled(members: Members) -> Members:
     return jax.tree.map(settle, members)
 
 
-def drawn_in_company(
-    template: Any, paths: tuple[tuple[str | int, ...], ...], values: list[Array], keys: Keys
+def started(
+    template: Any, paths: tuple[tuple[str | int, ...], ...], values: list[Array], keys: Keys, in_company: bool
 ) -> Members:
-    """The same, but never one alone: XLA dissolves a loop of one, and `FASTEST` would then round it differently."""
-    if len(keys.own) > 1:
+    """The same; one alone `in_company` of another, whom nobody sees: XLA dissolves a loop of one, and `FASTEST` would then
+    round it differently."""
+    if len(keys.own) > 1 or not in_company:
         return drawn_and_begun(template, paths, values, keys)
     twice = lambda a: jnp.concatenate([a, a])
     both = drawn_and_begun(template, paths, [twice(value) for value in values], Keys(*map(twice, keys)))
@@ -132,9 +133,7 @@ def drawn_in_company(
     return Members(drawn, first(both.state), keys, both.diverged[:1], first(both.memory))
 
 
-start = Compiled(drawn_and_begun, LIGHT, kept=4)
-start_fast = Compiled(drawn_in_company, FASTEST, kept=4)
-"""The same for draws that take no time anyway."""
+start = Compiled(started, kept=4)
 
 
 def advanced(

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from armillary import engine
+from armillary.compiled import FASTEST, LIGHT, Bound
 from armillary.cores import all_of, side_by_side
 from armillary.devices import mesh_of, spread
 from armillary.members import as_arrays, bytes_of
@@ -33,7 +34,7 @@ OPERATIONS_A_SECOND = 1e9
 """Elementary operations that small networks get done on a core, for estimates (see `armillary.work`)."""
 
 LARGE_DRAW = 1 << 25
-"""Bytes of data and states from which drawing them is worth more than the quickest compilation."""
+"""Bytes of data and states from which on a draw counts as large."""
 
 WIDEST = 32
 """Members side by side on a CPU at most: beyond, nothing is gained."""
@@ -121,7 +122,7 @@ class Program:
     @cached_property
     def _shapes(self) -> engine.Members:
         with self.numbers():
-            return self._draw(engine.start_fast.bind, np.arange(self.members)).shapes()
+            return self._start(np.arange(self.members)).shapes()
 
     @property
     def each(self) -> int:
@@ -145,9 +146,12 @@ class Program:
         # Each flow takes solver steps of its own: side by side all would wait for the slowest.
         return int(np.clip(CACHE // each, 1, WIDEST)) if self.template.discrete else 1
 
-    def _draw(self, program: Any, index: np.ndarray) -> Any:
+    def _start(self, index: np.ndarray, *, large: bool = False) -> Bound:
+        """What draws these members; a large draw is worth more than the quickest compilation."""
         mine = jax.device_put([column[index] for column in self.columns])
-        return program(self.beginning, self.paths, mine, engine.keys_of(self.key, self.seeds[index]))
+        keys = engine.keys_of(self.key, self.seeds[index])
+        bound = engine.start.bind(self.beginning, self.paths, mine, keys, index.size == 1 and not large)
+        return bound.under(LIGHT if large else FASTEST)
 
     def layout(self, memory: int, width: int | None) -> Layout:
         """Blocks that take at most `memory` bytes, with so many members side by side (None: choose)."""
@@ -168,7 +172,8 @@ class Program:
         """The members of the block that starts at `first`."""
         index = np.clip(np.arange(first, first + layout.size), 0, self.members - 1)  # the last block is filled up
         with self.numbers():
-            members = self._draw(engine.start if layout.size * layout.each > LARGE_DRAW else engine.start_fast, index)
+            draw = self._start(index, large=layout.size * layout.each > LARGE_DRAW)
+            members = draw.whole(draw(draw.leaves))
             mesh = mesh_of(self.devices)
             return spread(members, mesh) if mesh else members
 

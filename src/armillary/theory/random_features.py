@@ -103,8 +103,8 @@ def two_layer_kernel(
             mixed * k * np.sum(seen) / dimension,
             mixed * (seen @ used),
             -2 * mixed * (seen @ (used * inverse)) * dimension,
-            dimension * width * (weights @ used),
-            dimension * width * (weights @ used**2),
+            float(dimension * width * (weights @ used)),
+            float(dimension * width * (weights @ used**2)),
         )
 
     limiting = not finite or first_layer == 0 or np.isinf(width)

@@ -75,7 +75,7 @@ class MatrixSensingStudy(Study):
     """Step size."""
     steps: int = at_least(4000, default=20_000, smoke=6000)
     """Steps on all measurements."""
-    measurements: int = at_least(10, default=2000, smoke=500, paper=5000)
+    measurements: int = at_least(10, default=1000, smoke=500, paper=5000)
     """Gaussian measurement matrices."""
     measured_steps: int = at_least(1000, default=4000, smoke=2000)
     """Steps on those."""
