@@ -10,6 +10,7 @@ import xarray as xr
 import armillary as arm
 from armillary import engine
 from armillary.errors import ArmillaryError
+from armillary.members import MANY
 from armillary.simulation import simulate
 from armillary.stages import Stages
 from armillary.store.fingerprint import fingerprint
@@ -21,6 +22,13 @@ def experiment(rate=0.1, steps=40, probes=None):
     probes = [arm.probes.Losses(), arm.probes.Sharpness()] if probes is None else probes
     rule = arm.rules.Descent(arm.rules.SGD(rate), steps=steps, feed=arm.rules.MiniBatch(4))
     return arm.Experiment(task, arm.models.DeepLinear(depth=2, width=4), rule, probes, arm.Evenly(11))
+
+
+def deep(steps):
+    """A network of so many layers alike that they are handed through loops as one array."""
+    rule = arm.rules.Descent(arm.rules.SGD(0.1), steps=steps)
+    task, model = arm.tasks.LinearTeacher(dimension=3, samples=6), arm.models.MLP(3, MANY + 2, "tanh")
+    return arm.Experiment(task, model, rule, [arm.probes.Losses()], arm.Evenly(6))
 
 
 class Killed(Exception):
@@ -45,6 +53,7 @@ CASES = {
     "steps": lambda: experiment(),
     "sweep": lambda: arm.Sweep(experiment(), {"learning_rate": [0.05, 0.1, 30.0], "width": [3, 4]}),
     "stages": lambda: Stages([experiment(), experiment(0.02, probes=[arm.probes.Losses()])]),
+    "deep": lambda: Stages([deep(30), deep(10)]),
     "flow": lambda: arm.Experiment(
         arm.tasks.LinearTeacher(dimension=4, samples=9), arm.models.DeepLinear(depth=2, width=4),
         arm.rules.GradientFlow(until=3.0), [arm.probes.Losses()], arm.Evenly(9), precision="float64"),

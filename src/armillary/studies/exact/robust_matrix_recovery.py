@@ -68,7 +68,7 @@ class RobustMatrixRecovery(Study):
     """Measurements, fewer than the free numbers of a symmetric matrix of full rank."""
     many: int = at_least(10, default=300, smoke=160, paper=1500)
     """Measurements that are more than those."""
-    draws: int = at_least(1, default=10, smoke=1)
+    draws: int = at_least(1, default=16, smoke=1)
     """Draws of so few measurements for each seed of the others, since they differ by factors in what they leave."""
     phase: tuple[int, ...] = at_least(10, default=(60, 80, 100, 120, 150), smoke=(60,))
     """Numbers of measurements of the map of success."""
