@@ -18,7 +18,7 @@ from jaxtyping import Array, PyTree
 
 from armillary.compiled import FASTEST, LIGHT, Bound, Compiled
 from armillary.members import Drawn, bytes_of, draw_members, is_key, over_members, packed, unpacked
-from armillary.process import Process
+from armillary.process import Process, all_finite
 from armillary.quantity import Observation
 
 LITTLE_TO_DO, MUCH_TO_DO = 3e7, 1e9
@@ -103,7 +103,7 @@ def drawn_and_begun(
         process = drawn.whole(own)
         state = process.init(key)
         # What is not finite at the start (a fit that failed) must not be shown as a number.
-        diverged = jnp.where(process.is_healthy(state), nowhere, jnp.zeros_like(nowhere))
+        diverged = jnp.where(all_finite(packed(process.watched(state))), nowhere, jnp.zeros_like(nowhere))
         return packed(state), diverged, process.before_looking(state)
 
     state, diverged, memory = over_members(begin, width, drawn.own, keys.begin)
@@ -157,7 +157,7 @@ def observed(drawn: Drawn, state: PyTree, memory: PyTree, time: Array, width: in
     def one(own: PyTree, state: PyTree, memory: PyTree) -> tuple[Observation, PyTree]:
         process, state = drawn.whole(own), unpacked(state)
         # What a diverged member shows is marked nan later; LAPACK must not see its nans, it prints and may hang.
-        fine = process.is_healthy(state)
+        fine = all_finite(packed(process.watched(state)))
         clean = jax.tree.map(lambda a: jnp.where(fine, a, 0) if eqx.is_inexact_array(a) else a, state)
         return process.look(clean, time, memory)
 

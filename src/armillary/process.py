@@ -14,7 +14,6 @@ from jax import lax
 from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from armillary.errors import InvalidValue
-from armillary.members import packed, unpacked
 from armillary.quantity import Observation
 
 State = Any
@@ -41,6 +40,20 @@ class Snapshot(eqx.Module):
     update: PyTree = None
     task: Any = None
     rule_memory: Any = None
+
+
+def all_finite(tree: PyTree) -> Bool[Array, ""]:
+    """Whether all numbers of a tree are finite.
+
+    One sum over the numbers times zero: nan and inf survive it, and it reads memory once.
+
+    >>> bool(all_finite([jnp.ones(2), jnp.array([0.0, jnp.inf])]))
+    False
+    """
+    total = jnp.zeros(())
+    for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)):
+        total = total + jnp.sum(leaf * 0).real
+    return jnp.isfinite(total)
 
 
 class Process(eqx.Module):
@@ -97,15 +110,8 @@ class Process(eqx.Module):
         return state
 
     def is_healthy(self, state: State) -> Bool[Array, ""]:
-        """Whether all watched numbers are finite.
-
-        One sum over the numbers times zero: nan and inf survive it, and it reads memory once.
-        """
-        leaves = [leaf for leaf in jax.tree.leaves(packed(self.watched(state))) if eqx.is_inexact_array(leaf)]
-        total = jnp.zeros(())
-        for leaf in leaves:
-            total = total + jnp.sum(leaf * 0).real
-        return jnp.isfinite(total)
+        """Whether all watched numbers are finite."""
+        return all_finite(self.watched(state))
 
     @property
     def discrete(self) -> bool:
@@ -123,16 +129,16 @@ class Process(eqx.Module):
 
         Step t draws its key from `key` and t alone, so that how a run is cut into calls changes nothing.
         """
-        arrays, static = eqx.partition(packed(state), eqx.is_array)
+        arrays, static = eqx.partition(state, eqx.is_array)
 
         def one(t, carry):
             arrays, diverged = carry
-            after = self.step(unpacked(eqx.combine(arrays, static)), jax.random.fold_in(key, t))
+            after = self.step(eqx.combine(arrays, static), jax.random.fold_in(key, t))
             first = (diverged < 0) & ~self.is_healthy(after)
-            return eqx.filter(packed(after), eqx.is_array), jnp.where(first, (t + 1).astype(diverged.dtype), diverged)
+            return eqx.filter(after, eqx.is_array), jnp.where(first, (t + 1).astype(diverged.dtype), diverged)
 
         arrays, diverged = lax.fori_loop(start, stop, one, (arrays, diverged))
-        return unpacked(eqx.combine(arrays, static)), diverged
+        return eqx.combine(arrays, static), diverged
 
 
 class Flow(Process):

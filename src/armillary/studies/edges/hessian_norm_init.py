@@ -221,7 +221,7 @@ class HessianNormInit(Study):
         good = best.sel(scale=list(GOOD)).min("scale")
         yield Claim("C4", f"{self.deep} layers: too small a start does not train (accuracy at {GOOD[0]:g} and {GOOD[1]:g}, the worse, less that at {COLD:g})", measured=good - best.sel(scale=COLD), at_least=0.3)
         yield Claim("C4a", f"and too large a one trains less well (less that at {HOT:g})", measured=good - best.sel(scale=HOT), at_least=0.03)
-        yield Claim("C4b", "the best start's top Hessian eigenvalue is of order one (logarithm to base 10, for each seed's best start)", measured=np.log10(sharpness).isel(scale=best.argmax("scale")),
+        yield Claim("C4b", "the best start's top Hessian eigenvalue is of order one (logarithm to base 10, for each seed's best start)", measured=np.log10(sharpness.isel(scale=best.argmax("scale"))),
                     between=(float(np.log10(0.3)), float(np.log10(30.0))), reason="the entry's range. Starts from 0.7 to 1 train equally well, so that seeds differ in their best one")
         norm = measured["deep start"].layer_curvature_norm.isel(time=0, layer=self.deep // 2)
         yield Claim("C4c", f"the middle layer's norm moves by the formula's factor from scale {COLD:g} to {GOOD[0]:g} (over it)", measured=norm.sel(scale=GOOD[0]) / norm.sel(scale=COLD) / equal_width_level(GOOD[0] / COLD, self.deep), expected=1.0, tolerance=0.05,
