@@ -92,7 +92,7 @@ class LinearInitialisationBias(Study):
         return Experiment(task, model, flow, probes, LogSpaced(61, first=first), precision="float64")
 
     def measure(self, name, what, seeds, key, progress):
-        # Draws of data and weights scatter: exponents and rates want some times as many.
+        # Draws of data and weights scatter: exponents and rates want more of them.
         seeds = {"wide": 3, "scales": 8}.get(name, 1) * seeds
         return super().measure(name, what, seeds, key, progress)
 
