@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import armillary as arm
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.register import entries, study_class
-from armillary.theory.theory import THEORIES
 
 DOCS = Path(__file__).parent
 
@@ -31,7 +30,7 @@ def studies() -> list[str]:
 def theories() -> list[str]:
     """One row a theory that `predict` asks."""
     rows = ["| theory | what it says |", "|---|---|"]
-    return rows + [f"| {one.name} | {first_line(one)} |" for one in sorted(THEORIES, key=lambda t: t.name)]
+    return rows + [f"| {one.name} | {first_line(one)} |" for one in sorted(arm.theory.theories(), key=lambda t: t.name)]
 
 
 def probes() -> list[str]:

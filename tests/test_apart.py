@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from armillary.apart import Signs
+from armillary.apart import Signs, _Shared
 
 STUDY = '''
 """Two experiments."""
@@ -98,6 +98,13 @@ def test_processes_give_the_numbers_that_threads_give(command, tmp_path, capsys)
     here = {c["id"]: c for c in json.loads(capsys.readouterr().out)["claims"]}
     assert here["apart"]["verdict"] == "fails"  # this process has threads: it cannot be forked
     assert [apart[name]["measured"] for name in ("few", "many")] == [here[name]["measured"] for name in ("few", "many")]
+
+
+def test_a_process_takes_what_shares_its_programs_and_helps_out_at_the_end():
+    taken = _Shared([("a", 1), ("b", 1), ("c", 2), ("d", 2), ("e", 1), ("f", 1)])
+    order = [taken.take(process)[0] for process in ("one", "other", "one", "other", "other", "one")]
+    assert order == ["a", "c", "b", "d", "e", "f"]
+    assert taken.take("one") is None and len(taken.futures) == 6
 
 
 def test_all_progress_is_told_in_the_end():

@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -12,7 +13,20 @@ import armillary
 
 ROOT = Path(__file__).parent.parent
 MODULES = [m.name for m in pkgutil.walk_packages(armillary.__path__, "armillary.") if "__main__" not in m.name]
+STUBS = sorted((ROOT / "src").glob("armillary/**/__init__.pyi"))
+PACKAGES = [".".join(stub.parent.relative_to(ROOT / "src").parts) for stub in STUBS]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_exported_name_is_there(package):
+    """Names are loaded when first used; one that a module also has would be that module as soon as this is imported."""
+    home = importlib.import_module(package)
+    modules = {module.name for module in pkgutil.iter_modules(home.__path__)}
+    found = {name: getattr(home, name) for name in home.__all__}
+    assert {name for name in found if name in modules} == {
+        name for name in found if isinstance(found[name], ModuleType)
+    }
 
 
 @pytest.mark.parametrize("name", MODULES)

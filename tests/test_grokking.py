@@ -11,7 +11,7 @@ import pytest
 import armillary as arm
 from armillary.errors import InvalidValue, ProbeError, UnknownName
 from armillary.models import MLP
-from armillary.models.frozen import Frozen, frozen, thawed
+from armillary.models.freezing import Frozen, frozen, thawed
 from armillary.models.mean_readout import MeanReadout
 from armillary.models.scaled_output import ScaledOutput
 from armillary.prediction import refusals

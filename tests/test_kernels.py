@@ -107,7 +107,7 @@ def test_the_series_agrees_with_closed_forms_within_its_stated_error(q, p, rho):
 
 
 def test_the_float32_angle_is_exact_to_single_precision():
-    from armillary.theory.kernels.dual import angle
+    from armillary.theory.kernels.duals import angle
 
     c = np.linspace(-1, 1, 4001)
     assert np.abs(np.asarray(angle(jnp.asarray(c, jnp.float32))) - np.arccos(c.astype(np.float32))).max() < 4e-7

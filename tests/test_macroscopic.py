@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import armillary as arm
 from armillary.models import MLP, Rectified, ScaledOutput
-from armillary.models.frozen import Frozen, frozen, thawed
+from armillary.models.freezing import Frozen, frozen, thawed
 from armillary.models.macroscopic import Macroscopic, relative_scales
 from armillary.prediction import refusals
 from armillary.probes import DistanceFromInitialisation, EmpiricalTangentKernel, KernelDrift, LearningRate, Losses

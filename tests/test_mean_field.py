@@ -26,7 +26,7 @@ from armillary.theory.mean_field import (
     length_map,
     length_slope,
 )
-from armillary.theory.phase import phase
+from armillary.theory.phase_diagram import phase
 from armillary.theory.rectified import (
     angles,
     correlations,

@@ -21,9 +21,9 @@ from armillary.theory.deterministic_equivalents import FeatureKernel, Spectrum, 
 from armillary.theory.kernels.regression import kernel_modes
 from armillary.theory.linear_dynamics import LinearDynamics, talbot
 from armillary.theory.linear_regression import regression_curve
-from armillary.theory.power_law_modes import fit_modes, log_bins, power_law_modes
+from armillary.theory.power_laws import fit_modes, log_bins, power_law_modes
 from armillary.theory.projected_regression import online_errors
-from armillary.theory.scaling_law import exponents_of, scaling_law
+from armillary.theory.scaling_laws import exponents_of, scaling_law
 
 NAME = "linear dynamics in high dimension"
 

@@ -26,7 +26,7 @@ from armillary.tasks import Data, GivenSamples, LinearTeacher, Samples
 from armillary.tasks.sphere import ArcRegions, DirichletClasses
 from armillary.theory.kernels import dual, kernel
 from armillary.theory.kernels.depth import DeepKernel, logarithms
-from armillary.theory.kernels.taxonomy import (
+from armillary.theory.kernels.taxonomies import (
     koenigs,
     koenigs_kernel,
     limit_kernel,

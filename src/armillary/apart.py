@@ -7,14 +7,16 @@ JAX's backend has begun; where it is not (`can_fork`), the caller works in threa
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import traceback
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
 from importlib.util import find_spec
+from multiprocessing.process import BaseProcess
 from typing import Any, Self
 
 from armillary.cores import cores
@@ -50,19 +52,32 @@ class Apart:
     def __init__(self, begin: Callable[[], None]):
         context = multiprocessing.get_context("fork")
         self._signs = context.SimpleQueue()
-        self._pool = ProcessPoolExecutor(cores(), context, _enter, (begin, self._signs, os.getpid()))
-        self._pool.submit(int)  # all are forked now, while there is one thread
+        self._crew: list[tuple[BaseProcess, Any]] = []
+        for _ in range(cores()):  # all are forked now, while there is one thread
+            here, there = context.Pipe()
+            process = context.Process(target=_serve, args=(there, begin, self._signs, os.getpid()), daemon=True)
+            process.start()
+            there.close()
+            self._crew.append((process, here))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
-        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+    def __exit__(self, *error: Any) -> None:
+        for process, _ in self._crew:
+            process.kill()  # what it did has come back, or is not wanted any more
+            process.join()
 
-    def begin(self, work: Work, items: Sequence[Any], progress: Progress) -> list[Future]:
-        """`work(item, progress)` on each item, begun in this order; `outcome` has the results. Once only."""
+    def begin(self, work: Work, items: Sequence[Any], kinds: Sequence[Hashable], progress: Progress) -> list[Future]:
+        """`work(item, progress)` on each item, begun about in this order. Once only.
+
+        Items of one of the `kinds` share compiled programs: one process does them while others have something else.
+        """
         threading.Thread(target=self._listen, args=(progress,), daemon=True).start()
-        return [self._pool.submit(_do, work, item) for item in items]
+        shared = _Shared(list(zip(items, kinds, strict=True)))
+        for process, pipe in self._crew:
+            threading.Thread(target=_lead, args=(shared, process.pid, pipe, work), daemon=True).start()
+        return shared.futures
 
     def _listen(self, progress: Progress) -> None:
         advances: dict[Any, Callable[[float], None]] = {}
@@ -74,14 +89,44 @@ class Apart:
                 advances[run] = progress.begin(*told)
 
 
-def outcome(future: Future) -> Any:
-    """What a process returned; raises what it raised, and `ArmillaryError` where it is gone."""
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        raise ArmillaryError(
-            "a process that ran an experiment was killed (out of memory?); the same command goes on from what is kept"
-        ) from None
+class _Shared:
+    """Items, each of a kind, that several processes take in turn."""
+
+    def __init__(self, items: Sequence[tuple[Any, Hashable]]):
+        self.futures = [Future() for _ in items]
+        self._items, self._left, self._lock = items, list(range(len(items))), threading.Lock()
+        self._known: dict[Hashable, set[Any]] = {}
+
+    def take(self, mine: Any) -> tuple[Any, Future] | None:
+        """The next item for a process: the first whose programs no other one has, or else the first; None: all are taken."""
+        with self._lock:
+            if not self._left:
+                return None
+            others = lambda index: self._known.get(self._items[index][1], {mine}) - {mine}
+            index = min(self._left, key=lambda index: (bool(others(index)), index))
+            self._left.remove(index)
+            item, kind = self._items[index]
+            self._known.setdefault(kind, set()).add(mine)
+            return item, self.futures[index]
+
+
+def _lead(shared: _Shared, number: Any, pipe: Any, work: Work) -> None:
+    """Give items to a process and take its results, until there are no more."""
+    while (taken := shared.take(number)) is not None:
+        item, future = taken
+        try:
+            pipe.send((work, item))
+            error, result = pipe.recv()
+        except (EOFError, OSError):
+            lost = "a process that ran an experiment was killed (out of memory?); the same command goes on from what is kept"
+            future.set_exception(ArmillaryError(lost))
+            return
+        except Exception as failure:  # what cannot be pickled
+            error, result = failure, None
+        if error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
 
 class Signs:
@@ -112,24 +157,24 @@ class Signs:
         self._last = time.monotonic()
 
 
-_signs: Signs | None = None
-
-
-def _enter(begin: Callable[[], None], signs: Any, parent: int) -> None:
-    """A process begins: it ends with its parent, and leaves Ctrl-C to it."""
-    global _signs
+def _serve(pipe: Any, begin: Callable[[], None], queue: Any, parent: int) -> None:
+    """What a process does: it works on what it is given, ends with its parent, and leaves Ctrl-C to it."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["NPROC"] = "1"  # one program at a time: each process has a core
-    _signs = Signs(signs)
+    signs = Signs(queue)
     begin()
-
-
-def _do(work: Work, item: Any) -> Any:
-    assert _signs is not None
-    try:
-        return work(item, _signs)
-    finally:
-        _signs.flush()
+    while True:
+        work, item = pipe.recv()
+        try:
+            told = None, work(item, signs)
+        except Exception as error:
+            error.add_note(f"in a process of its own:\n{traceback.format_exc()}")
+            told = error, None
+        signs.flush()
+        try:
+            pipe.send(told)
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            pipe.send((ArmillaryError(f"what an experiment gave cannot be sent between processes: {error}"), None))

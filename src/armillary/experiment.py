@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import equinox as eqx
@@ -142,6 +142,29 @@ class Sweep:
 
     def __repr__(self) -> str:
         return f"Sweep({self.sizes} of {type(self.experiment).__name__})"
+
+
+def likeness(what: Any) -> Hashable:
+    """What decides the compiled programs of an experiment, sweep, stages or process: where it is equal, they are shared.
+
+    >>> import armillary as arm
+    >>> make = lambda rate, width: Experiment(
+    ...     arm.tasks.Digits(), arm.models.MLP(width=width), arm.rules.Descent(arm.rules.SGD(rate), steps=5))
+    >>> likeness(make(0.1, 8)) == likeness(make(0.2, 8)), likeness(make(0.1, 8)) == likeness(make(0.1, 9))
+    (True, False)
+    """
+    sweep = isinstance(what, Sweep)
+    first = next(what.programs())[1] if sweep else what
+    lengths = tuple(len(what.axes[name]) for name in what.numeric) if sweep else ()
+    leaves, tree = jax.tree.flatten(first)
+    numbers = [isinstance(leaf, float) or (eqx.is_array_like(leaf) and np.ndim(leaf) > 0) for leaf in leaves]
+    known = [(np.shape(leaf),) if number else leaf for leaf, number in zip(leaves, numbers, strict=True)]
+    found = (tree, tuple(known), lengths)
+    try:
+        hash(found)
+    except TypeError:  # something in it is known by nothing but itself
+        return id(what)
+    return found
 
 
 def _paths(node: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

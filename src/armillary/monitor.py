@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from armillary.errors import InvalidValue, ProbeError, require_between
 from armillary.models.model import parameters
-from armillary.probes.probe import Probe, difference, look_at, snapshot_of
+from armillary.probes.probing import Probe, difference, look_at, snapshot_of
 from armillary.trajectory import TIME, Trajectory
 
 

@@ -59,9 +59,9 @@ def refusals(prediction: Trajectory) -> dict[str, list[str]]:
 
 
 def _predict(experiment: Experiment, only: str | None) -> Trajectory:
-    from armillary.theory import THEORIES
+    from armillary.theory import theories
 
-    known = {theory.name: theory for theory in THEORIES}
+    known = {theory.name: theory for theory in theories()}
     if only is not None and only not in known:
         raise unknown("theory", only, known)
     spoke: list[str] = []

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from armillary.apart import Apart, outcome
+from armillary.apart import Apart
 from armillary.cores import all_of
 from armillary.errors import InvalidValue
-from armillary.experiment import Experiment, Sweep
+from armillary.experiment import Experiment, Sweep, likeness
 from armillary.fields import Size, check_fields, of_size
 from armillary.prediction import predict, refusals
 from armillary.process import Process
@@ -142,8 +142,9 @@ def run_study(
     experiments = study.experiments()
     names = list(experiments)
     if crew and len(names) > 1:  # members of a single one had better have all cores
-        runs = crew.begin(functools.partial(_measured_apart, study, count, key, keep), names, progress)
-        theory, measured = study.theory(), [outcome(run) for run in runs]
+        kinds = [likeness(what) for what in experiments.values()]
+        runs = crew.begin(functools.partial(_measured_apart, study, count, key, keep), names, kinds, progress)
+        theory, measured = study.theory(), [run.result() for run in runs]
     else:
         ask = lambda progress: study.theory()
         measure = functools.partial(_measured, study, experiments, count, key, keep)

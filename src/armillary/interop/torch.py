@@ -21,7 +21,7 @@ from armillary.interop import torch_tangents
 from armillary.interop.torch_curvature import TorchCurvature, to_jax
 from armillary.interop.torch_data import Batches, BatchLoss, Reduction, called, linear_outputs, random_layers
 from armillary.monitor import Monitor as JaxMonitor
-from armillary.probes.probe import Probe, difference, look_at
+from armillary.probes.probing import Probe, difference, look_at
 from armillary.process import Snapshot
 from armillary.tangents.empirical import Outputs, contracted
 from armillary.tasks.data import Data

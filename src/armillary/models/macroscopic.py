@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from armillary.errors import InvalidValue, require_between
 from armillary.models.activations import Activation, Rectified, activation
-from armillary.models.frozen import Frozen
+from armillary.models.freezing import Frozen
 from armillary.models.initialisation import gaussian_alike
 from armillary.models.model import Dense, Model
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from armillary.errors import require_between
-from armillary.models.frozen import Frozen
+from armillary.models.freezing import Frozen
 from armillary.models.model import Dense, Model
 
 

@@ -6,7 +6,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from armillary.errors import require_between
-from armillary.models.frozen import Frozen, frozen, thawed
+from armillary.models.freezing import Frozen, frozen, thawed
 from armillary.models.model import Model, draw_network
 
 

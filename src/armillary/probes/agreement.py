@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from armillary.errors import InvalidValue, ProbeError
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 from armillary.rules.solved import Solver

@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from armillary.errors import ProbeError
 from armillary.models.model import parameters
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 from armillary.tasks.clusters import nearest_centre

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from armillary.errors import ProbeError
 from armillary.models.model import matrices, parameters
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 

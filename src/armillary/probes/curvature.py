@@ -27,7 +27,7 @@ from armillary.curvature.operators import (
 from armillary.errors import InvalidValue, require_between, unknown
 from armillary.models.model import parameters
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 

@@ -14,7 +14,7 @@ from armillary.errors import InvalidValue, ProbeError, require_between
 from armillary.models.ensemble import EnsembleNetwork
 from armillary.models.layers import Weights, dense_layers, dropped, hidden_widths, with_layers
 from armillary.probes.losses import accuracy, data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 from armillary.tasks.data import Samples

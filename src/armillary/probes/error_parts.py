@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from armillary.errors import ProbeError
 from armillary.models.mean_readout import MeanReadoutNetwork, QuadraticForm
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 from armillary.tasks.single_index import SingleIndexPopulation

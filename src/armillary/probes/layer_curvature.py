@@ -14,7 +14,7 @@ from armillary.curvature.operators import MEMORY, hessian
 from armillary.errors import InvalidValue, ProbeError, require_between
 from armillary.models.model import is_linear_layer
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 from armillary.tasks.data import Samples

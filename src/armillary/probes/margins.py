@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from armillary.errors import ProbeError, require_between
 from armillary.models.committee import CommitteeNetwork
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 from armillary.tasks.data import Samples

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from armillary.errors import ProbeError
 from armillary.models.factorised import AsymmetricProduct, SymmetricProduct
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 

@@ -10,7 +10,7 @@ from armillary.models.ensemble import EnsembleNetwork
 from armillary.path_builders import bent_path, dropout_path
 from armillary.paths import barrier, losses_at
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 from armillary.rules.optimisers import Adam, Optimiser

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from armillary.errors import ProbeError
 from armillary.models.model import is_linear_layer
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from armillary.errors import ProbeError
 from armillary.models.model import matrices
 from armillary.probes.losses import accuracy, data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 from armillary.rules.pretraining import with_head

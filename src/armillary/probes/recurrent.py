@@ -9,7 +9,7 @@ from armillary.errors import ProbeError, require_between
 from armillary.models.local_stability import step_radii
 from armillary.models.model import parameters
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 

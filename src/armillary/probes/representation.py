@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 from armillary.errors import ProbeError, require_between, unknown
 from armillary.models.model import Dense, matrices
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 from armillary.tasks.data import Population

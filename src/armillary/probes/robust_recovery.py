@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from armillary.errors import ProbeError, require_between
 from armillary.models.factorised import AsymmetricProduct, SymmetricProduct
 from armillary.probes.matrix_recovery import found_and_wanted, frame
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 from armillary.tasks.data import Samples

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from armillary.errors import ProbeError, require_between
 from armillary.models.ensemble import EnsembleNetwork
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 from armillary.tasks.data import Data

@@ -9,7 +9,7 @@ from armillary.errors import ProbeError, require_between
 from armillary.models.initialisation import singular_frames
 from armillary.models.model import end_to_end, matrices
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 from armillary.settings import derived, floats

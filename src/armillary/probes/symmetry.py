@@ -10,7 +10,7 @@ from armillary.curvature.symmetry import live_units, rescaling_signs
 from armillary.errors import InvalidValue, ProbeError
 from armillary.models.model import parameters
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 

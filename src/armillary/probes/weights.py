@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from armillary.curvature import eigen
 from armillary.errors import ProbeError
 from armillary.models.model import learning_rate_scales, matrices, parameters
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.process import Snapshot
 from armillary.quantity import Observation, Quantity
 

@@ -13,10 +13,10 @@ from armillary.models.tangent_kernel import LinearKernel
 from armillary.rules.solved import Solved
 from armillary.rules.solvers import KernelRidge
 from armillary.tasks.covariate_noise import CovariateNoise, WideCovariateNoise
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.deterministic_equivalents import Spectrum as Spectrum
 from armillary.theory.deterministic_equivalents import effective_ridge as effective_ridge
 from armillary.theory.deterministic_equivalents import linear_errors as linear_errors
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
 SMALLEST_SAMPLES = 50

@@ -17,8 +17,8 @@ from armillary.experiment import Experiment
 from armillary.models.two_layer_linear import Prepared, TwoLayerLinear, WidthScaled
 from armillary.rules import SGD, Descent, FullBatch
 from armillary.tasks import Correlations
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.clocks import squared_error
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
 Numbers = Any

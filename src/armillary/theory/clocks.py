@@ -6,7 +6,7 @@ import numpy as np
 
 from armillary.experiment import Experiment
 from armillary.rules import SGD, Descent, FullBatch, GradientFlow, LinearFlow
-from armillary.theory.theory import Check, kind, limit
+from armillary.theory.assumptions import Check, kind, limit
 
 LARGEST_STEP = 0.1
 """Learning rate times curvature up to which plain descent follows the flow to about 5 %."""

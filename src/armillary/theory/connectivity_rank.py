@@ -17,8 +17,8 @@ from armillary.experiment import Experiment
 from armillary.models.two_layer_linear import OfRank, TwoLayerLinear
 from armillary.probes.tangent_kernel import KernelDrift
 from armillary.tasks import Correlations
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.clocks import flow_checks, flow_times
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory, numbered
 
 Numbers = Any

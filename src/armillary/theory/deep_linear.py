@@ -11,8 +11,8 @@ from armillary.errors import require_between
 from armillary.experiment import Experiment
 from armillary.models import Decoupled, DeepLinear
 from armillary.tasks import Correlations
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.clocks import flow_checks, flow_times
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory, numbered
 
 Numbers = Any

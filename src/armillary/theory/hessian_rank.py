@@ -12,8 +12,8 @@ from armillary.experiment import Experiment
 from armillary.models.mlp import MLP
 from armillary.rules import SGD, Descent
 from armillary.tasks.clusters import GaussianClusters
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.clocks import squared_error
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
 LARGEST_SPREAD = 0.25

@@ -18,8 +18,8 @@ from armillary.experiment import Experiment
 from armillary.models.diagonal import DiagonalLinear
 from armillary.rules import Descent, GradientFlow
 from armillary.tasks.sparse import SparseRegression
+from armillary.theory.assumptions import Check, Theory, kind, theory
 from armillary.theory.clocks import flow_checks, flow_times
-from armillary.theory.theory import Check, Theory, kind, theory
 from armillary.trajectory import Trajectory
 
 Numbers = Any

@@ -23,12 +23,12 @@ from armillary.rules.solved import Solved
 from armillary.rules.solvers import KernelRidge
 from armillary.tasks.classification import GaussianClasses
 from armillary.tasks.on_sphere import OnSphere
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.kernels.layers import Serial
 from armillary.theory.kernels.machine import InfiniteWidth
 from armillary.theory.kernels.norms import Norms, Pair
 from armillary.theory.kernels.of_model import kernel
 from armillary.theory.random_matrix import MarchenkoPastur
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
 SMALLEST_DIMENSION = 80

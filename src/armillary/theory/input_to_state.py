@@ -19,8 +19,8 @@ from armillary.experiment import Experiment
 from armillary.models import Decoupled, DeepLinear
 from armillary.rules.disturbed_flow import DisturbedFlow, Opposing, Trapping
 from armillary.tasks import Correlations
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.clocks import squared_error
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
 

@@ -20,8 +20,8 @@ from armillary.models.activations import GAINS, Activation
 from armillary.models.mlp import MLP
 from armillary.models.variance_law import VarianceLawMLP
 from armillary.probes.layer_curvature import LayerCurvature
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.gaussian_means import mean, value_and_slope
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
 

@@ -14,9 +14,9 @@ from armillary.models.two_layer_linear import Opposed, TwoLayerLinear, WidthScal
 from armillary.rules import Descent
 from armillary.tasks import Correlations, LinearTeacher
 from armillary.tasks.regression import FixedDesign
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.clocks import flow_checks, flow_times
 from armillary.theory.deep_linear import unbalanced_mode
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
 Times = Float[np.ndarray, " time"]

@@ -69,7 +69,7 @@ class LinearDynamics:
     of variance 1. `width` and `samples` may be infinite; `noise` is the labels' deviation. Exact as width and samples grow
     with their ratio; at some ten of each good to a few per cent. Raises `InvalidValue` for numbers out of range.
 
-    >>> from armillary.theory.power_law_modes import power_law_modes
+    >>> from armillary.theory.power_laws import power_law_modes
     >>> spectrum, power = power_law_modes(1.5, 2.0, modes=400, per_decade=1000)
     >>> dynamics = LinearDynamics(spectrum, power, width=50, samples=100)
     >>> dynamics.flow([1.0, 100.0, np.inf]).test.round(4).tolist()
@@ -298,7 +298,7 @@ class LinearDynamics:
         """Test and training error, bias and what is left of each mode after infinite time, from the closed forms of ridge
         regression (`deterministic_equivalents`) without a penalty; inf where as many directions as samples are fitted.
 
-        >>> from armillary.theory.power_law_modes import power_law_modes
+        >>> from armillary.theory.power_laws import power_law_modes
         >>> spectrum, power = power_law_modes(1.2, 1.8, modes=300)
         >>> round(LinearDynamics(spectrum, power, width=40).end()[0], 2)
         0.24

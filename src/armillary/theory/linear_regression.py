@@ -10,9 +10,9 @@ from jaxtyping import Float
 from armillary.experiment import Experiment
 from armillary.models import DeepLinear, Gaussian
 from armillary.tasks import LinearTeacher
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.clocks import flow_checks, flow_times
 from armillary.theory.random_matrix import MarchenkoPastur
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
 Times = Float[np.ndarray, " time"]

@@ -24,11 +24,11 @@ from armillary.models.macroscopic import Macroscopic
 from armillary.models.scaled_output import ScaledOutput
 from armillary.rules import SGD, CurvatureRate, Descent, FullBatch, GradientFlow
 from armillary.tasks.data import Samples
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.clocks import squared_error
 from armillary.theory.kernels.by_layer import layer_kernels
 from armillary.theory.kernels.of_model import kernel
 from armillary.theory.kernels.training import Rule, largest_stable_rate, relaxation, stable_modes
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.theory.wide_network import MOST_SAMPLES, NARROWEST
 from armillary.trajectory import Trajectory, numbered
 

@@ -12,7 +12,7 @@ from armillary.experiment import Experiment
 from armillary.models.committee import Committee
 from armillary.rules import SGD, Descent, FullBatch
 from armillary.tasks.classification import GaussianClasses
-from armillary.theory.theory import Check, Theory, kind, limit, theory
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory, numbered
 
 LARGEST_SHARE = 0.1

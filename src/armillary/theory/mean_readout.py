@@ -23,8 +23,8 @@ from armillary.models.mean_readout import MeanReadout
 from armillary.rules import SGD, Descent, FullBatch
 from armillary.tasks.data import Samples
 from armillary.tasks.single_index import QuadraticSingleIndex
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.clocks import squared_error
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory, numbered
 
 LONGEST = 20_000

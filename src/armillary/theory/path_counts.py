@@ -15,7 +15,7 @@ import xarray as xr
 from armillary.errors import require_between
 from armillary.experiment import Experiment
 from armillary.models.recurrent import Recurrent
-from armillary.theory.theory import Check, Theory, kind, limit, theory
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory, numbered
 
 Numbers = Any

@@ -13,7 +13,7 @@ from armillary.experiment import Experiment
 from armillary.rules.pretraining import LeastSquares, PrincipalFactors
 from armillary.rules.solved import Solved
 from armillary.tasks.latent import FactorModel
-from armillary.theory.theory import Check, Theory, kind, limit, theory
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
 FEWEST_UNLABELLED = 10.0

@@ -16,10 +16,10 @@ from armillary.models.projection import RandomProjection
 from armillary.rules import SGD, Descent, FullBatch, GradientFlow, LinearFlow, Online
 from armillary.tasks.eigenfeatures import Eigenfeatures
 from armillary.tasks.linear import LinearTeacher
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.clocks import squared_error
 from armillary.theory.deterministic_equivalents import Spectrum
 from armillary.theory.linear_dynamics import MOST_STEPS, Course, LinearDynamics
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory, numbered
 
 FEWEST = 20
@@ -34,7 +34,7 @@ def online_errors(
     Mode by mode v² <- (1 - rate lambda)² v² + rate²/batch (lambda (error + noise²) + lambda² v²): exact on average.
     Raises `InvalidValue` for no steps or a batch below 1. Derived here.
 
-    >>> from armillary.theory.power_law_modes import power_law_modes
+    >>> from armillary.theory.power_laws import power_law_modes
     >>> spectrum, power = power_law_modes(1.5, 2.0, modes=200)
     >>> online_errors(spectrum, power, 0.2, 10, 300)[[1, 50, 300]].round(2).tolist()
     [1.24, 0.12, 0.03]

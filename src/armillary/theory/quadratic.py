@@ -15,9 +15,9 @@ from armillary.errors import InvalidValue
 from armillary.experiment import Experiment
 from armillary.models.factorised import SymmetricFactors
 from armillary.tasks.quadratic import QuadraticTeacher
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.clocks import flow_checks, flow_times
 from armillary.theory.jacobi import FreeJacobi
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
 Times = Float[np.ndarray, " time"]

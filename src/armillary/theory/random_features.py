@@ -22,6 +22,7 @@ from armillary.models.tangent_kernel import FiniteWidth
 from armillary.rules.solved import Solved
 from armillary.rules.solvers import KernelRidge
 from armillary.tasks.covariate_noise import CovariateNoise
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.deterministic_equivalents import (
     Beside,
     FeatureKernel,
@@ -30,7 +31,6 @@ from armillary.theory.deterministic_equivalents import (
     feature_errors,
 )
 from armillary.theory.gaussian_means import half_line, mean, value_and_slope
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
 SMALLEST_DIMENSION, SMALLEST_SAMPLES = 40, 80

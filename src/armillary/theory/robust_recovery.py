@@ -16,7 +16,7 @@ from armillary.experiment import Experiment
 from armillary.models.factorised import SymmetricFactors
 from armillary.rules import SGD, Descent, FullBatch
 from armillary.tasks.sensing import MatrixSensing
-from armillary.theory.theory import Check, Theory, kind, limit, theory
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory, numbered
 
 Numbers = Any

@@ -19,8 +19,8 @@ from armillary.models.initialisation import Gaussian
 from armillary.probes.curvature import ExtremeEigenvalues
 from armillary.rules import SGD, Descent, Online
 from armillary.tasks.spiked import NoisyQuadratic
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.random_matrix import MarchenkoPastur, Semicircle
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory
 
 Numbers = Any

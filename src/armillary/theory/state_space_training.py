@@ -14,10 +14,10 @@ from armillary.members import as_arrays
 from armillary.models import Decoupled
 from armillary.models.state_space import EqualEntries, StateSpace, StateSpaceStack
 from armillary.tasks.sequences import FilteredNoise
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.clocks import flow_checks, flow_times
 from armillary.theory.deep_linear import depth_strength, layer_strengths, mode_coupling, mode_sigmoid
 from armillary.theory.state_space import Statistics, copies_weight, quadratic_loss, statistics, weight_flow
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory, numbered
 
 SOURCE = "Smekal et al. (2024), arXiv:2407.07279"

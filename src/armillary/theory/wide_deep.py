@@ -12,9 +12,9 @@ from armillary.probes.agreement import Agreement
 from armillary.rules.solved import Solved
 from armillary.rules.solvers import KernelRidge
 from armillary.rules.votes import KernelVote
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.kernels.depth import DeepKernel, Series, logarithms
-from armillary.theory.kernels.taxonomy import limit_kernel, taxonomy
-from armillary.theory.theory import Check, Theory, kind, limit, theory
+from armillary.theory.kernels.taxonomies import limit_kernel, taxonomy
 from armillary.trajectory import Trajectory, numbered
 
 CLOSE = 0.05

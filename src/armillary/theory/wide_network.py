@@ -15,10 +15,10 @@ from armillary.probes.losses import NetworkOutputs
 from armillary.rules import Descent, FullBatch, GradientFlow
 from armillary.rules.optimisers import SGD
 from armillary.tasks.data import Samples
+from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.clocks import squared_error
 from armillary.theory.kernels.of_model import kernel
 from armillary.theory.kernels.training import largest_stable_rate, trained_ensemble
-from armillary.theory.theory import Check, Theory, kind, limit, theory
 from armillary.trajectory import Trajectory, numbered
 
 NARROWEST = 1.0

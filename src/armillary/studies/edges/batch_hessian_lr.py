@@ -80,7 +80,7 @@ class BatchHessianLr(Study):
     """Weights of the quadratic that is descended with fresh noise at each step."""
     decay_rates: tuple[float, ...] = above(0.0, default=tuple(np.geomspace(0.1, 1.6, 17).tolist()), smoke=(0.1, 0.4, 1.6))
     """Learning rates there."""
-    learner_steps: int = at_least(5, default=400, smoke=6, paper=4000)
+    learner_steps: int = at_least(5, default=300, smoke=6, paper=4000)
     """Steps of the Lanczos learner and of the constant rates that it is compared with."""
     learner_rates: tuple[float, ...] = above(0.0, default=tuple(2.0**k for k in range(-5, 3)), smoke=(0.0625, 0.25, 1.0))
     """Those rates."""

@@ -77,7 +77,7 @@ class ModeConnectivity(Study):
     """Random sets of units for each number."""
     learning_rate: float = above(0.0, default=0.05)
     """Step size, which the width multiplies."""
-    steps: int = at_least(10, default=3000, smoke=10, paper=30_000)
+    steps: int = at_least(10, default=2000, smoke=10, paper=30_000)
     """Steps."""
     batch: int = at_least(1, default=32)
     """Samples a step: images with replacement, or fresh ones of the teacher."""

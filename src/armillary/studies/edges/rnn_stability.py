@@ -17,7 +17,7 @@ from armillary.models.local_stability import Stabilised, spectral_radius
 from armillary.models.recurrent import Recurrent
 from armillary.prediction import predict
 from armillary.probes.losses import data_of
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.probes.recurrent import GradientNorm, StepRadii, StepSensitivity
 from armillary.process import Process
 from armillary.quantity import Quantity
@@ -90,9 +90,9 @@ class RnnStability(Study):
     """Recurrent layers of the trained networks."""
     width: int = at_least(4, default=32, smoke=8, paper=128)
     """Their units."""
-    steps: int = at_least(20, default=400, smoke=20, paper=4000)
+    steps: int = at_least(20, default=250, smoke=20, paper=4000)
     """Steps of Adam."""
-    gated_steps: int = at_least(20, default=200, smoke=20, paper=4000)
+    gated_steps: int = at_least(20, default=125, smoke=20, paper=4000)
     """Steps of the gated networks, each of which costs as much as three."""
     learning_rate: float = above(0.0, default=3e-3)
     """Its learning rate."""

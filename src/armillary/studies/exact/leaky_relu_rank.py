@@ -14,7 +14,7 @@ from armillary.fields import above, at_least, between
 from armillary.models.committee import Committee, CommitteeNetwork
 from armillary.probes.losses import Accuracy, Losses
 from armillary.probes.margins import BoundaryLinearity, DataOverlap, Margins
-from armillary.probes.probe import Probe
+from armillary.probes.probing import Probe
 from armillary.probes.spectra import StableRank
 from armillary.quantity import Quantity
 from armillary.report.figure import Figure

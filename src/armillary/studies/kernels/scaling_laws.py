@@ -22,8 +22,8 @@ from armillary.study import Claim, Paper, Study
 from armillary.tasks.eigenfeatures import Eigenfeatures
 from armillary.theory.kernels.regression import kernel_modes
 from armillary.theory.linear_dynamics import LinearDynamics
-from armillary.theory.power_law_modes import power_law_modes
-from armillary.theory.scaling_law import exponents_of, scaling_law
+from armillary.theory.power_laws import power_law_modes
+from armillary.theory.scaling_laws import exponents_of, scaling_law
 
 NONE = "ours, set before the run: the entry gives no number"
 

@@ -58,9 +58,9 @@ class UniversalRobustness(Study):
     """Samples there."""
     tangent_widths: tuple[int, ...] = at_least(1, default=(5, 10, 20, 40, 80, 160, 320), smoke=(2, 10), paper=(15, 25, 50, 100, 200, 400, 800, 1600))
     """Neurons of the tangent model; among them must be the number of samples."""
-    feature_widths: tuple[int, ...] = at_least(2, default=(160, 400, 1600, 6400), smoke=(20, 200), paper=(800, 4000, 8000, 40_000, 200_000))
+    feature_widths: tuple[int, ...] = at_least(2, default=(160, 400, 1600, 4000), smoke=(20, 200), paper=(800, 4000, 8000, 40_000, 200_000))
     """Random features, from twice the samples to more than twenty times."""
-    sizes: tuple[int, ...] = at_least(8, default=(50, 100, 200, 400), smoke=(10, 10), paper=(50, 100, 200, 400, 800))
+    sizes: tuple[int, ...] = at_least(8, default=(50, 100, 200, 300), smoke=(10, 10), paper=(50, 100, 200, 400, 800))
     """Inputs, and samples, that grow together."""
     feature_sizes: tuple[int, ...] = at_least(8, default=(50, 100, 200), smoke=(10, 10), paper=(50, 100, 200, 400))
     """Those at which random features are measured, which cost more."""

@@ -24,7 +24,7 @@ from armillary.study import Claim, Paper, Study
 from armillary.tasks.given import GivenSamples
 from armillary.tasks.sphere import ArcRegions, DirichletClasses, simplex_grid
 from armillary.theory.kernels.depth import DeepKernel, logarithms
-from armillary.theory.kernels.taxonomy import (
+from armillary.theory.kernels.taxonomies import (
     koenigs,
     koenigs_kernel,
     limit_kernel,

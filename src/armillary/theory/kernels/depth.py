@@ -22,7 +22,7 @@ from armillary.members import as_arrays
 from armillary.models.activations import Activation, Hermite
 from armillary.models.radial_kernel import gaps
 from armillary.models.tangent_kernel import Kernel
-from armillary.theory.kernels.dual import Dual, dual, require_slope
+from armillary.theory.kernels.duals import Dual, dual, require_slope
 
 NEGLIGIBLE = 1e-20
 """|S| from which on the lowest term of g is all there is of it, so that the layers that are left are one formula."""

@@ -13,7 +13,7 @@ from armillary.compiled import FASTEST, Compiled
 from armillary.errors import InvalidValue, require_between
 from armillary.members import as_arrays, rows_of_block
 from armillary.progress import Bar, Progress, chosen_progress
-from armillary.theory.kernels.dual import dual
+from armillary.theory.kernels.duals import dual
 from armillary.theory.kernels.layers import Activation, Layer, LayerNorm, Serial, layers_of
 from armillary.theory.kernels.norms import Norms, Pair
 from armillary.theory.kernels.series import require_integrable

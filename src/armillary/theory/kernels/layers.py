@@ -17,7 +17,7 @@ from jaxtyping import Array
 
 from armillary.errors import InvalidValue, require_between, unknown
 from armillary.models.activations import Activation as Function
-from armillary.theory.kernels.dual import dual, require_slope
+from armillary.theory.kernels.duals import dual, require_slope
 from armillary.theory.kernels.norms import Norms, Pair
 
 Padding = Literal["circular", "same", "valid"]

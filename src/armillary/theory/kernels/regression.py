@@ -13,9 +13,9 @@ import xarray as xr
 from jaxtyping import Float
 
 from armillary.errors import InvalidValue, require_between
+from armillary.theory.assumptions import Check
 from armillary.theory.deterministic_equivalents import Spectrum, effective_ridge
 from armillary.theory.kernels.gram import Kernel
-from armillary.theory.theory import Check
 
 APART = 0.15
 """Relative distance of a learning curve from fits, beyond two of their standard errors, up to which it holds."""

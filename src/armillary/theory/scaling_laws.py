@@ -11,10 +11,10 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from armillary.errors import InvalidValue, require_between
+from armillary.theory.assumptions import Check, limit
 from armillary.theory.deterministic_equivalents import Groups, Spectrum
 from armillary.theory.linear_dynamics import LinearDynamics
-from armillary.theory.power_law_modes import Exponent, ModeFit, fit_modes, log_bins
-from armillary.theory.theory import Check, limit
+from armillary.theory.power_laws import Exponent, ModeFit, fit_modes, log_bins
 
 LEAST_DECADES = 1.5
 """Decades of modes over which a power law must be fitted."""

@@ -20,7 +20,7 @@ from armillary.errors import InvalidValue, require_between
 from armillary.models.activations import Activation, Hermite, activation
 from armillary.models.radial_kernel import RadialKernel, distance_kernel, table_of_gaps
 from armillary.theory.kernels.depth import normalised
-from armillary.theory.kernels.dual import dual, require_slope
+from armillary.theory.kernels.duals import dual, require_slope
 from armillary.theory.kernels.series import hermite, nodes, require_integrable
 
 Kind = Literal["nearest neighbour", "majority", "singular kernel", "slow majority", "none"]

@@ -1,5 +1,7 @@
 """What a theory is: assumptions that are checked on an experiment, and a prediction where they hold."""
 
+import importlib
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
@@ -38,14 +40,23 @@ class Theory(ABC):
         """The observables at the experiment's own observation times; called only where all checks hold."""
 
 
-THEORIES: list[Theory] = []
-"""Every theory that `predict` asks, in the order in which they were defined."""
+_THEORIES: list[Theory] = []
 
 
 def theory(kind: type[Theory]) -> type[Theory]:
     """Class decorator: `predict` will ask this theory."""
-    THEORIES.append(kind())
+    _THEORIES.append(kind())
     return kind
+
+
+def theories() -> list[Theory]:
+    """Every theory that `predict` asks: Armillary's, by module, and then those of users in the order of their definition."""
+    package = importlib.import_module("armillary.theory")
+    for module in pkgutil.iter_modules(package.__path__, "armillary.theory."):
+        importlib.import_module(module.name)
+    home = lambda one: type(one).__module__
+    own = [one for one in _THEORIES if home(one).startswith("armillary.theory.")]
+    return sorted(own, key=home) + [one for one in _THEORIES if one not in own]
 
 
 def limit(needed: str, what: str, given: float, allowed: float) -> Check:

@@ -1,0 +1,34 @@
+"""Armillary predicts, measures and steers how neural networks learn."""
+
+from . import curvature as curvature
+from . import interop as interop
+from . import models as models
+from . import path_builders as path_builders
+from . import paths as paths
+from . import probes as probes
+from . import rules as rules
+from . import tangents as tangents
+from . import tasks as tasks
+from . import theory as theory
+from .clock import At as At
+from .clock import Evenly as Evenly
+from .clock import LogSpaced as LogSpaced
+from .comparison import compare as compare
+from .errors import ArmillaryError as ArmillaryError
+from .experiment import Experiment as Experiment
+from .experiment import Sweep as Sweep
+from .monitor import Monitor as Monitor
+from .prediction import predict as predict
+from .probes.probing import probe as probe
+from .process import Flow as Flow
+from .process import Process as Process
+from .process import Snapshot as Snapshot
+from .quantity import Quantity as Quantity
+from .simulation import simulate as simulate
+from .stages import Stage as Stage
+from .stages import Stages as Stages
+from .sweeps.sweep import sweep as sweep
+from .theory.kernels.of_model import kernel as kernel
+from .trajectory import Trajectory as Trajectory
+from .trajectory import experiment_from as experiment_from
+from .trajectory import healthy as healthy
