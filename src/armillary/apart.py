@@ -43,17 +43,17 @@ def can_fork() -> bool:
 
 
 class Apart:
-    """Processes for work on items, one a core; each calls `begin` first. Use as a context, made while `can_fork` holds.
+    """Processes for work on items, one a core or `count`; each calls `begin` first. Use as a context, made while `can_fork`.
 
     A process does one thing at a time, so that no two threads of it wait for Python. Work, items, results and
     errors go through pipes, pickled. When this process ends, however it does, the others end.
     """
 
-    def __init__(self, begin: Callable[[], None]):
+    def __init__(self, begin: Callable[[], None], count: int | None = None):
         context = multiprocessing.get_context("fork")
         self._signs = context.SimpleQueue()
         self._crew: list[tuple[BaseProcess, Any]] = []
-        for _ in range(cores()):  # all are forked now, while there is one thread
+        for _ in range(count or cores()):  # all are forked now, while there is one thread
             here, there = context.Pipe()
             process = context.Process(target=_serve, args=(there, begin, self._signs, os.getpid()), daemon=True)
             process.start()

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from armillary.compiled import FASTEST, LIGHT, Bound, Compiled
-from armillary.members import Drawn, bytes_of, draw_members, is_key, over_members, packed, unpacked
+from armillary.members import Drawn, draw_members, is_key, over_members, packed, unpacked
 from armillary.process import Process, all_finite
 from armillary.quantity import Observation
 
@@ -28,12 +28,10 @@ second on the most careful is worth its time."""
 SOLVER_STEPS = 1000
 """Steps that a flow is taken to have: how many it will have is not known."""
 
-LITTLE_TO_SEE = 8e6
-"""Elementary operations of all of a run's observations, for each equation of the program that looks, up to which the
-quickest compilation will do for it: a more careful one takes 1 to 4 ms longer an equation, and saves up to 1 ns an operation."""
-
-MUCH_TO_SEE = 5e8
-"""Bytes read in all of a run's observations from which looking is worth the most careful compilation."""
+LITTLE_TO_SEE, MUCH_TO_SEE = 8e6, 1e8
+"""Elementary operations of all of a run's observations, for each equation of the program that looks: up to the first the
+quickest compilation will do for it, from the second on the most careful is worth its time. A more careful one takes 1 to
+4 ms longer an equation, and saves up to 1 ns an operation."""
 
 REPORT_EVERY = 0.3
 """Seconds between two signs of life of a long stretch."""
@@ -194,11 +192,10 @@ def programs(members: Members, width: int, clock: np.ndarray, *, discrete: bool)
     steps = clock[-1] - clock[0] if discrete else SOLVER_STEPS * (clock[-1] > clock[0])
     done = steps and steps * move.work() / members.diverged.size  # a program of no steps is never run nor traced
     careful = LIGHT if done < MUCH_TO_DO or not discrete else {}
-    seen = bytes_of((members.drawn.own, members.state)) + members.diverged.size * bytes_of(members.drawn.shared)
-    little = len(clock) * look.work() < LITTLE_TO_SEE * look.size()
+    seen = len(clock) * look.work() / max(look.size(), 1)
     return (
         move.under(FASTEST if done < LITTLE_TO_DO else careful),
-        look.under({} if len(clock) * seen > MUCH_TO_SEE else FASTEST if little else LIGHT),
+        look.under(FASTEST if seen < LITTLE_TO_SEE else LIGHT if seen < MUCH_TO_SEE else {}),
     )
 
 

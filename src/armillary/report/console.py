@@ -1,15 +1,14 @@
 """Running a study for a person: progress, verdict table, files and where they are."""
 
 import dataclasses
-import importlib
+import functools
+import io
 import json
 import os
 import shlex
 import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +40,21 @@ def run_and_report(study: Study, options: Any, name: str) -> int:
     settings = {**dataclasses.asdict(study), "seeds": options.seeds, "key": options.key}
     folder = open_run(options.out, run_name(slug, options.size, settings))
     progress = Silent() if options.json else default_progress()
-    with Apart(cache_compilations) if can_fork() else nullcontext() as crew:
+    with ExitStack() as stack:
+        forks = can_fork()
+        crew = stack.enter_context(Apart(cache_compilations)) if forks else None
+        studio = stack.enter_context(Apart(prepare_to_draw, 1)) if forks else None
         cache_compilations()
-        loading = threading.Thread(target=load_libraries, daemon=True)
-        loading.start()
         with progress if isinstance(progress, Bar) else nullcontext():
             # What takes long is kept on the way, so that the same command goes on after an interruption.
             keep = Keep(folder / "parts", worth=WORTH_KEEPING)
             given = {"size": options.size, "seeds": options.seeds, "key": options.key}
             result = run_study(study, **given, progress=progress, keep=keep, crew=crew)
-    loading.join()
-    with ThreadPoolExecutor(1) as other:  # writing is not Python's work, drawing is
-        writing = other.submit(write_trajectories, folder, result.measured, result.theory)
-        figures = list(study.figures(result.measured, result.theory))
-        drawn = [(figure, save(figure, folder / "figures")["svg"]) for figure in figures]
-        trajectory = writing.result()
+        draw = functools.partial(_drawn, study, result.measured, result.theory, folder / "figures")
+        drawing = studio.begin(draw, [True], [None], Silent()) if studio else []
+        trajectory = write_trajectories(folder, result.measured, result.theory)
+        paths = drawing[0].result() if drawing else draw(False)
+    drawn = list(zip(study.figures(result.measured, result.theory), paths, strict=True))
     report = write_report(result, slug, command_of(study, options, name), drawn, folder)
     record = {
         "slug": slug,
@@ -76,33 +75,54 @@ def run_and_report(study: Study, options: Any, name: str) -> int:
     return int(options.strict and any(claim.verdict is Verdict.FAILS for claim in result.claims))
 
 
-def load_libraries() -> None:
-    """Import what only the report needs while programs are compiled, in which Python has nothing to do.
+def _drawn(study: Study, measured: Any, theory: Any, folder: Path, fork: bool, progress: Any = None) -> list[Path]:
+    """The files of a study's figures, drawn; half of them by a copy of this process, which has all libraries loaded."""
+    figures = list(study.figures(measured, theory))
+    others = figures[1::2] if fork else []
+    copy = os.fork() if others else None
+    if copy == 0:
+        try:
+            for figure in others:
+                save(figure, folder)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    drawn = {figure.name: save(figure, folder)["svg"] for figure in figures if figure not in others}
+    failed = copy is not None and os.waitpid(copy, 0)[1] != 0
+    for figure in others:
+        drawn[figure.name] = save(figure, folder)["svg"] if failed else folder / f"{figure.name}.svg"
+    return [drawn[figure.name] for figure in figures]
 
-    None of these is imported by a study's own work: an import that two threads begin from different ends fails in both.
-    """
-    for name in (
-        "matplotlib.figure",
-        "matplotlib.backends.backend_agg",
-        "matplotlib.backends.backend_svg",
-        "matplotlib.layout_engine",
-        "jinja2",
-    ):
-        importlib.import_module(name)
+
+def prepare_to_draw() -> None:
+    """Import what figures need, fonts and all, in the process that will draw them; JAX begins there only if a figure asks it."""
+    from matplotlib import layout_engine  # noqa: F401
+    from matplotlib.figure import Figure
+
+    canvas = Figure()
+    canvas.text(0.5, 0.5, "$x$")
+    for kind in ("png", "svg"):
+        canvas.savefig(io.BytesIO(), format=kind)
+    _use_cache()
 
 
 def cache_compilations() -> None:
     """Keep compiled programs in the user's cache folder, for the next run of the command line."""
     import jax
 
+    _use_cache()
+    jax.jit(lambda: 0)()  # JAX opens its cache now: two threads that open it at once may find it closed for good
+
+
+def _use_cache() -> None:
+    import jax
+
     # With this, programs run in the thread that calls them, so that several can run at once (see `armillary.cores`).
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-
     jax.config.update("jax_compilation_cache_dir", str(_cache() / "jax"))
-    keep_executables(_cache() / "programs")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    jax.jit(lambda: 0)()  # JAX opens its cache now: two threads that open it at once may find it closed for good
+    keep_executables(_cache() / "programs")
 
 
 def _cache() -> Path:

@@ -66,7 +66,7 @@ class EdgeOfChaos(Study):
     """Width of the first of layers that widen (layer k is k² times as wide)."""
     step_depths: tuple[int, ...] = at_least(3, default=(4, 8, 16), smoke=(3,))
     """Depths at which one step's changes are measured."""
-    depths: tuple[int, ...] = at_least(3, default=(3, 5, 8), smoke=(3,), paper=(4, 8, 16))
+    depths: tuple[int, ...] = at_least(3, default=(3, 6, 9), smoke=(3,), paper=(4, 8, 16))
     """Depths between which the best learning rate is compared."""
     learning_rates: tuple[float, ...] = above(0.0, default=(0.25, 0.5, 1.0, 2.0, 4.0), smoke=(0.5, 2.0))
     """Learning rates tried there."""
@@ -76,7 +76,7 @@ class EdgeOfChaos(Study):
     """Digits learned there."""
     edge_images: int = at_least(10, default=256, smoke=10, paper=1500)
     """Digits learned by runs at chosen stability."""
-    edge_steps: int = at_least(10, default=200, smoke=10, paper=2000)
+    edge_steps: int = at_least(10, default=150, smoke=10, paper=2000)
     """Steps of those."""
     constant: tuple[float, ...] = above(0.0, default=(0.5, 3.0))
     """Learning rates that stay what they are, in units of one over the initial curvature."""

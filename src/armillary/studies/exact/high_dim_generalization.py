@@ -75,7 +75,7 @@ class HighDimensionalGeneralization(Study):
 
     dimension: int = at_least(20, default=200, smoke=100, paper=600)
     """Inputs N of the linear network."""
-    ratios: tuple[float, ...] = above(0.0, default=(0.25, 0.5, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0), smoke=(0.5, 1.0))
+    ratios: tuple[float, ...] = above(0.0, default=(0.25, 0.5, 0.8, 1.0, 1.25, 1.5, 2.0, 4.0), smoke=(0.5, 1.0))
     """Samples over inputs."""
     snr: float = above(0.0, default=5.0)
     """Variance of the teacher's weights over that of the label noise."""
@@ -91,11 +91,11 @@ class HighDimensionalGeneralization(Study):
     """Inputs of the ReLU student and its teacher."""
     relu_samples: int = at_least(10, default=150, smoke=60)
     """Samples of the ReLU student."""
-    widths: tuple[int, ...] = at_least(1, default=(2, 4, 6, 8, 10, 14, 20, 40, 100, 300), smoke=(10,))
+    widths: tuple[int, ...] = at_least(1, default=(2, 4, 8, 10, 14, 40, 100, 300), smoke=(10,))
     """Hidden units of the ReLU student."""
     digit_samples: int = at_least(10, default=400, smoke=60, paper=1000)
     """Digits on which the ReLU network is trained (odd or even, with flipped labels)."""
-    digit_widths: tuple[int, ...] = at_least(1, default=(1, 2, 4, 6, 8, 12, 20, 50, 150), smoke=(10,))
+    digit_widths: tuple[int, ...] = at_least(1, default=(1, 4, 6, 8, 12, 50, 150), smoke=(10,))
     """Hidden units of the network on digits."""
     label_noise: float = between(0.0, 1.0, default=0.2)
     """Share of the digits' labels drawn at random."""
