@@ -17,8 +17,10 @@ STUDY = '''
 import os, signal, time
 from dataclasses import dataclass
 from typing import ClassVar
+import jax.numpy as jnp
 import armillary as arm
 from armillary.fields import at_least
+from armillary.report.figure import Figure
 from armillary.study import Claim, Paper, Study
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,9 @@ class Two(Study):
         yield Claim("apart", "processes of their own", measured=len(apart), at_least=1)
 
     def figures(self, measured, theory):
-        return iter(())
+        height = float(jnp.ones(3).sum())  # begins JAX in the process that draws, which must not be copied after that
+        for name in ("first", "second", "third"):
+            yield Figure(name, "A line.", lambda axes: axes[0][0].axhline(height))
 '''
 
 
@@ -94,6 +98,8 @@ def test_processes_give_the_numbers_that_threads_give(command, tmp_path, capsys)
     apart = {c["id"]: c for c in json.loads(said)["claims"]}
     assert run.returncode == 0 and errors == ""
     assert apart["apart"]["verdict"] == "holds"
+    figures = Path(json.loads(said)["report"]).parent / "figures"
+    assert {file.stem for file in figures.glob("*.svg")} == {"first", "second", "third"}
     assert main(["run", str(tmp_path / "two.py"), "--seeds", "2", "--out", str(tmp_path / "here"), "--json"]) == 0
     here = {c["id"]: c for c in json.loads(capsys.readouterr().out)["claims"]}
     assert here["apart"]["verdict"] == "fails"  # this process has threads: it cannot be forked

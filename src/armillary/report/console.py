@@ -75,22 +75,26 @@ def run_and_report(study: Study, options: Any, name: str) -> int:
     return int(options.strict and any(claim.verdict is Verdict.FAILS for claim in result.claims))
 
 
-def _drawn(study: Study, measured: Any, theory: Any, folder: Path, fork: bool, progress: Any = None) -> list[Path]:
-    """The files of a study's figures, drawn; half of them by a copy of this process, which has all libraries loaded."""
-    figures = list(study.figures(measured, theory))
-    others = figures[1::2] if fork else []
-    copy = os.fork() if others else None
+def _drawn(study: Study, measured: Any, theory: Any, folder: Path, share: bool, progress: Any = None) -> list[Path]:
+    """The files of a study's figures, drawn; every other one by a copy of this process, which has all libraries loaded."""
+    # First of all: a figure may ask a theory, which begins JAX and its threads, and then it would be too late.
+    copy = os.fork() if share and can_fork() else None
     if copy == 0:
         try:
-            for figure in others:
+            for figure in list(study.figures(measured, theory))[1::2]:
                 save(figure, folder)
             os._exit(0)
         finally:
             os._exit(1)
-    drawn = {figure.name: save(figure, folder)["svg"] for figure in figures if figure not in others}
+    drawn = {}
+    figures = list(study.figures(measured, theory))
+    for number, figure in enumerate(figures):
+        if copy is None or number % 2 == 0:
+            drawn[figure.name] = save(figure, folder)["svg"]
     failed = copy is not None and os.waitpid(copy, 0)[1] != 0
-    for figure in others:
-        drawn[figure.name] = save(figure, folder)["svg"] if failed else folder / f"{figure.name}.svg"
+    for figure in figures:
+        if figure.name not in drawn:
+            drawn[figure.name] = save(figure, folder)["svg"] if failed else folder / f"{figure.name}.svg"
     return [drawn[figure.name] for figure in figures]
 
 
