@@ -100,11 +100,10 @@ def _drawn(study: Study, measured: Any, theory: Any, folder: Path, share: bool, 
 
 def prepare_to_draw() -> None:
     """Import what figures need, fonts and all, in the process that will draw them; JAX begins there only if a figure asks it."""
-    from matplotlib import layout_engine  # noqa: F401
     from matplotlib.figure import Figure
 
-    canvas = Figure()
-    canvas.text(0.5, 0.5, "$x$")
+    canvas = Figure(layout="constrained")
+    canvas.subplots().set_title("$x$")
     for kind in ("png", "svg"):
         canvas.savefig(io.BytesIO(), format=kind)
     _use_cache()
