@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import time
+from multiprocessing import Pipe
 from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
 
-from armillary.apart import Signs, _Shared
+from armillary.apart import Signs, _lead, _Shared
+from armillary.errors import ArmillaryError
 
 STUDY = '''
 """Two experiments."""
@@ -111,6 +113,16 @@ def test_a_process_takes_what_shares_its_programs_and_helps_out_at_the_end():
     order = [taken.take(process)[0] for process in ("one", "other", "one", "other", "other", "one")]
     assert order == ["a", "c", "b", "d", "e", "f"]
     assert taken.take("one") is None and len(taken.futures) == 6
+
+
+def test_nobody_waits_for_what_a_lost_process_leaves():
+    here, there = Pipe()
+    there.close()
+    left = _Shared([("a", 1), ("b", 2)])
+    _lead(left, "lost", here, print)
+    for future in left.futures:
+        with pytest.raises(ArmillaryError, match="was killed"):
+            future.result(timeout=0)
 
 
 def test_all_progress_is_told_in_the_end():

@@ -43,7 +43,8 @@ def can_fork() -> bool:
 
 
 class Apart:
-    """Processes for work on items, one a core or `count`; each calls `begin` first. Use as a context, made while `can_fork`.
+    """Processes for work on items, one a core or `count`; each calls `begin` first. Use as a context, made while
+    `can_fork` holds.
 
     A process does one thing at a time, so that no two threads of it wait for Python. Work, items, results and
     errors go through pipes, pickled. When this process ends, however it does, the others end.
@@ -118,8 +119,10 @@ def _lead(shared: _Shared, number: Any, pipe: Any, work: Work) -> None:
             pipe.send((work, item))
             error, result = pipe.recv()
         except (EOFError, OSError):
-            lost = "a process that ran an experiment was killed (out of memory?); the same command goes on from what is kept"
-            future.set_exception(ArmillaryError(lost))
+            lost = "a process of this run was killed (out of memory?); the same command goes on from what is kept"
+            while taken:  # the rest too: there may be nobody left to do it
+                taken[1].set_exception(ArmillaryError(lost))
+                taken = shared.take(number)
             return
         except Exception as failure:  # what cannot be pickled
             error, result = failure, None

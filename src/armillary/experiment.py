@@ -145,7 +145,8 @@ class Sweep:
 
 
 def likeness(what: Any) -> Hashable:
-    """What decides the compiled programs of an experiment, sweep, stages or process: where it is equal, they are shared.
+    """What decides the compiled programs of an experiment, sweep, stages or process: where it is equal, they are shared,
+    as far as numbers of seeds and observation times allow. Something unhashable in it is like nothing else.
 
     >>> import armillary as arm
     >>> make = lambda rate, width: Experiment(
@@ -162,7 +163,7 @@ def likeness(what: Any) -> Hashable:
     found = (tree, tuple(known), lengths)
     try:
         hash(found)
-    except TypeError:  # something in it is known by nothing but itself
+    except TypeError:
         return id(what)
     return found
 

@@ -86,16 +86,13 @@ def _drawn(study: Study, measured: Any, theory: Any, folder: Path, share: bool, 
             os._exit(0)
         finally:
             os._exit(1)
-    drawn = {}
     figures = list(study.figures(measured, theory))
-    for number, figure in enumerate(figures):
-        if copy is None or number % 2 == 0:
-            drawn[figure.name] = save(figure, folder)["svg"]
-    failed = copy is not None and os.waitpid(copy, 0)[1] != 0
-    for figure in figures:
-        if figure.name not in drawn:
-            drawn[figure.name] = save(figure, folder)["svg"] if failed else folder / f"{figure.name}.svg"
-    return [drawn[figure.name] for figure in figures]
+    for figure in figures if copy is None else figures[::2]:
+        save(figure, folder)
+    if copy is not None and os.waitpid(copy, 0)[1] != 0:  # its error is met again here
+        for figure in figures[1::2]:
+            save(figure, folder)
+    return [folder / f"{figure.name}.svg" for figure in figures]
 
 
 def prepare_to_draw() -> None:
