@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
 
 import armillary as arm
 from armillary.errors import InvalidValue, ProbeError, UnknownName
@@ -134,7 +135,7 @@ def small_net():
 def dense_hessians(network, samples, kind="cross_entropy"):
     """Each sample's Hessian, whole."""
     trained, rest = eqx.partition(network, eqx.is_inexact_array)
-    flat, tree = jax.flatten_util.ravel_pytree(trained)
+    flat, tree = ravel_pytree(trained)
     one = lambda v, x, y: Loss(kind)(eqx.combine(tree(v), rest), Samples(x[None], y[None]))
     each = jax.jit(jax.vmap(jax.hessian(one), in_axes=(None, 0, 0)))  # op by op it would take ten times as long
     return np.asarray(each(flat, samples.inputs, samples.targets))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
 
 import armillary as arm
 from armillary import curvature
@@ -43,7 +44,7 @@ def problem(kind: str, outputs: int = 3):
 def flat_loss(network, samples, loss):
     """The loss as a function of one flat vector."""
     trained, rest = eqx.partition(network, eqx.is_inexact_array)
-    flat, tree = jax.flatten_util.ravel_pytree(trained)
+    flat, tree = ravel_pytree(trained)
     return flat, lambda v, s=samples: loss(eqx.combine(tree(v), rest), s)
 
 
@@ -65,7 +66,7 @@ def test_the_hessian_is_the_dense_one_whole_and_in_chunks(kind, reduction, doubl
 def test_gauss_newton_is_the_jacobians_sandwich(kind, double):
     (network, samples), loss = problem(kind), Loss(kind)
     trained, rest = eqx.partition(network, eqx.is_inexact_array)
-    flat, tree = jax.flatten_util.ravel_pytree(trained)
+    flat, tree = ravel_pytree(trained)
     outputs = lambda v: jax.vmap(eqx.combine(tree(v), rest))(samples.inputs)
     jacobian, f = np.asarray(jax.jacobian(outputs)(flat)), np.asarray(outputs(flat))
     if kind == "squared_error":

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
 
 import armillary as arm
 from armillary.errors import InvalidValue, UnknownName
@@ -228,9 +229,7 @@ def test_branches_norms_and_pools_against_networks():
         weights = tuple(
             jax.random.normal(k, s) for k, s in ((a, (3, width)), (b, (3 * width, width)), (c, (2 * width,)))
         )
-        gradients = jax.vmap(lambda one: jax.flatten_util.ravel_pytree(jax.grad(network)(weights, one))[0])(
-            jnp.asarray(x)
-        )
+        gradients = jax.vmap(lambda one: ravel_pytree(jax.grad(network)(weights, one))[0])(jnp.asarray(x))
         f = jax.vmap(lambda one: network(weights, one))(jnp.asarray(x))
         return f[:, None] * f, gradients @ gradients.T
 
@@ -295,7 +294,7 @@ def test_empirical_kernels_take_any_user_network():
 def check_against_jacobian(network, inputs, **how):
     x = np.random.default_rng(0).normal(size=(5, inputs)).astype(np.float32)
     weights, rest = eqx.partition(network, eqx.is_inexact_array)
-    flat, back = jax.flatten_util.ravel_pytree(weights)
+    flat, back = ravel_pytree(weights)
     jacobian = jax.vmap(jax.jacrev(lambda w, x: eqx.combine(back(w), rest)(x)), (None, 0))(flat, jnp.asarray(x))
     full = np.asarray(jnp.einsum("nka,mla->nkml", jacobian, jacobian))
     found = empirical_kernel(network, x, outputs="full", own_metric=False, **how)
