@@ -109,7 +109,7 @@ def test_processes_give_the_numbers_that_threads_give(command, tmp_path, capsys)
 
 
 def test_a_process_takes_what_shares_its_programs_and_helps_out_at_the_end():
-    taken = _Shared([("a", 1), ("b", 1), ("c", 2), ("d", 2), ("e", 1), ("f", 1)])
+    taken = _Shared([("a", {1, 3}), ("b", {1}), ("c", {2}), ("d", {2, 4}), ("e", {1}), ("f", {1})])
     order = [taken.take(process)[0] for process in ("one", "other", "one", "other", "other", "one")]
     assert order == ["a", "c", "b", "d", "e", "f"]
     assert taken.take("one") is None and len(taken.futures) == 6
@@ -118,7 +118,7 @@ def test_a_process_takes_what_shares_its_programs_and_helps_out_at_the_end():
 def test_nobody_waits_for_what_a_lost_process_leaves():
     here, there = Pipe()
     there.close()
-    left = _Shared([("a", 1), ("b", 2)])
+    left = _Shared([("a", {1}), ("b", {2})])
     _lead(left, "lost", here, print)
     for future in left.futures:
         with pytest.raises(ArmillaryError, match="was killed"):

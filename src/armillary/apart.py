@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from concurrent.futures import Future
 from importlib.util import find_spec
 from multiprocessing.process import BaseProcess
@@ -24,6 +24,7 @@ from armillary.errors import ArmillaryError
 from armillary.progress import Progress
 
 Work = Callable[[Any, Progress], Any]
+Kinds = Collection[Hashable]
 
 SIGNS_EVERY = 0.2
 """Seconds between two signs of progress that a process sends."""
@@ -69,10 +70,11 @@ class Apart:
             process.kill()  # what it did has come back, or is not wanted any more
             process.join()
 
-    def begin(self, work: Work, items: Sequence[Any], kinds: Sequence[Hashable], progress: Progress) -> list[Future]:
+    def begin(self, work: Work, items: Sequence[Any], kinds: Sequence[Kinds], progress: Progress) -> list[Future]:
         """`work(item, progress)` on each item, begun about in this order. Once only.
 
-        Items of one of the `kinds` share compiled programs: one process does them while others have something else.
+        Items that have some of their `kinds` in common share compiled programs: one process does them while others have
+        something else.
         """
         threading.Thread(target=self._listen, args=(progress,), daemon=True).start()
         shared = _Shared(list(zip(items, kinds, strict=True)))
@@ -91,23 +93,26 @@ class Apart:
 
 
 class _Shared:
-    """Items, each of a kind, that several processes take in turn."""
+    """Items, each of some kinds, that several processes take in turn."""
 
-    def __init__(self, items: Sequence[tuple[Any, Hashable]]):
+    def __init__(self, items: Sequence[tuple[Any, Kinds]]):
         self.futures = [Future() for _ in items]
         self._items, self._left, self._lock = items, list(range(len(items))), threading.Lock()
-        self._known: dict[Hashable, set[Any]] = {}
+        self._known: dict[Any, set[Hashable]] = {}
 
     def take(self, mine: Any) -> tuple[Any, Future] | None:
-        """The next item for a process: the first whose programs no other one has, or else the first; None: all are taken."""
+        """The next item for a process: the first that is not mostly of programs which it lacks and another has, or else the
+        first; None: all are taken."""
         with self._lock:
             if not self._left:
                 return None
-            others = lambda index: self._known.get(self._items[index][1], {mine}) - {mine}
-            index = min(self._left, key=lambda index: (bool(others(index)), index))
+            known = self._known.setdefault(mine, set())
+            foreign = set().union(*self._known.values()) - known
+            elsewhere = lambda kinds: 2 * len(foreign.intersection(kinds)) > len(kinds)
+            index = min(self._left, key=lambda index: (elsewhere(self._items[index][1]), index))
             self._left.remove(index)
-            item, kind = self._items[index]
-            self._known.setdefault(kind, set()).add(mine)
+            item, kinds = self._items[index]
+            known.update(kinds)
             return item, self.futures[index]
 
 

@@ -21,9 +21,9 @@ from armillary.members import Drawn, draw_members, is_key, over_members, packed,
 from armillary.process import Process, all_finite
 from armillary.quantity import Observation
 
-LITTLE_TO_DO, MUCH_TO_DO = 3e7, 1e9
-"""Elementary operations of one member in all of a run: up to the first the quickest compilation will do, from the
-second on the most careful is worth its time."""
+LITTLE_TO_DO, MUCH_TO_DO = 3e5, 2.5e7
+"""Elementary operations of one member in all of a run, for each equation of the program that advances it: up to the first
+the quickest compilation will do for it, from the second on the most careful is worth its time (measured on the studies)."""
 
 SOLVER_STEPS = 1000
 """Steps that a flow is taken to have: how many it will have is not known."""
@@ -81,20 +81,20 @@ class Members(eqx.Module):
 
 
 def drawn_and_begun(
-    template: Any, paths: tuple[tuple[str | int, ...], ...], values: list[Array], keys: Keys
+    template: Any, paths: tuple[tuple[str | int, ...], ...], values: list[Array], keys: Keys, which: Array
 ) -> Members:
-    """Members drawn from `template`, each with its own `values` at `paths` and keys of its own data."""
+    """Members drawn from `template`, each with its own `values` at `paths` and keys of its own data: `which` of these."""
     keys = Keys(*map(jax.random.wrap_key_data, keys))
-    count = len(keys.own)
     # One by one on a CPU: a member's draw is then the same in any company, and batched LAPACK is no faster there.
-    width = 1 if jax.default_backend() == "cpu" else count
+    width = 1 if jax.default_backend() == "cpu" else len(which)
 
     def draw(template: Any, key: Array, *mine: Array) -> Process:
         for path, value in zip(paths, mine, strict=True):
             template = eqx.tree_at(lambda t, p=path: _follow_path(t, p), template, value, is_leaf=lambda x: x is None)
         return template.draw(key)
 
-    drawn = draw_members(draw, template, width, keys.draw, *values)
+    drawn = draw_members(draw, template, width, keys.draw, which if values else None, *values)
+    keys = jax.tree.map(lambda data: data[which], keys) if values else keys
     nowhere = jnp.asarray(-1, jnp.int32 if template.discrete else jnp.result_type(float))
 
     def begin(own: PyTree, key: Array) -> tuple[PyTree, Array, PyTree]:
@@ -118,17 +118,27 @@ def settled(members: Members) -> Members:
 
 
 def started(
-    template: Any, paths: tuple[tuple[str | int, ...], ...], values: list[Array], keys: Keys, in_company: bool
+    template: Any,
+    paths: tuple[tuple[str | int, ...], ...],
+    values: list[Array],
+    keys: Keys,
+    which: Array,
+    company: bool,
 ) -> Members:
-    """The same; one alone `in_company` of another, whom nobody sees: XLA dissolves a loop of one, and `FASTEST` would then
-    round it differently."""
-    if len(keys.own) > 1 or not in_company:
-        return drawn_and_begun(template, paths, values, keys)
-    twice = lambda a: jnp.concatenate([a, a])
-    both = drawn_and_begun(template, paths, [twice(value) for value in values], Keys(*map(twice, keys)))
+    """The same; one key or member alone in `company` of itself, which nobody sees: XLA dissolves a loop of one, and `FASTEST`
+    would then round it differently."""
+    twice = lambda tree: jax.tree.map(lambda a: jnp.concatenate([a, a]), tree)
+    alone = company and len(which) == 1
+    if company and len(keys.own) == 1:
+        keys = twice(keys)
+    if alone:
+        values, which = twice((values, which))
+    members = drawn_and_begun(template, paths, values, keys, which)
+    if not alone:
+        return members
     first = lambda tree: jax.tree.map(lambda a: a[:1] if eqx.is_array(a) else a, tree)
-    drawn = Drawn(first(both.drawn.own), both.drawn.shared)
-    return Members(drawn, first(both.state), keys, both.diverged[:1], first(both.memory))
+    drawn = Drawn(first(members.drawn.own), members.drawn.shared)
+    return Members(drawn, *map(first, (members.state, members.keys, members.diverged, members.memory)))
 
 
 start = Compiled(started, kept=4)
@@ -190,7 +200,8 @@ def programs(members: Members, width: int, clock: np.ndarray, *, discrete: bool)
     move = advance.bind(members.drawn, members.keys.steps, members.state, members.diverged, zero, zero, width)
     look = observe.bind(members.drawn, members.state, members.memory, zero, width)
     steps = clock[-1] - clock[0] if discrete else SOLVER_STEPS * (clock[-1] > clock[0])
-    done = steps and steps * move.work() / members.diverged.size  # a program of no steps is never run nor traced
+    # A program of no steps is never run nor traced.
+    done = steps and steps * move.work() / members.diverged.size / max(move.size(), 1)
     careful = LIGHT if done < MUCH_TO_DO or not discrete else {}
     seen = len(clock) * look.work() / max(look.size(), 1)
     return (

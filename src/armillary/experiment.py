@@ -144,9 +144,9 @@ class Sweep:
         return f"Sweep({self.sizes} of {type(self.experiment).__name__})"
 
 
-def likeness(what: Any) -> Hashable:
-    """What decides the compiled programs of an experiment, sweep, stages or process: where it is equal, they are shared,
-    as far as numbers of seeds and observation times allow. Something unhashable in it is like nothing else.
+def likeness(what: Any) -> frozenset[Hashable]:
+    """What decides the programs that train an experiment or each part of a sweep (stages, a process): those with one in
+    common share it, as far as their numbers of members allow. Values of numbers, initial weights and times decide none.
 
     >>> import armillary as arm
     >>> make = lambda rate, width: Experiment(
@@ -154,18 +154,20 @@ def likeness(what: Any) -> Hashable:
     >>> likeness(make(0.1, 8)) == likeness(make(0.2, 8)), likeness(make(0.1, 8)) == likeness(make(0.1, 9))
     (True, False)
     """
-    sweep = isinstance(what, Sweep)
-    first = next(what.programs())[1] if sweep else what
-    lengths = tuple(len(what.axes[name]) for name in what.numeric) if sweep else ()
-    leaves, tree = jax.tree.flatten(first)
-    numbers = [isinstance(leaf, float) or (eqx.is_array_like(leaf) and np.ndim(leaf) > 0) for leaf in leaves]
-    known = [(np.shape(leaf),) if number else leaf for leaf, number in zip(leaves, numbers, strict=True)]
-    found = (tree, tuple(known), lengths)
-    try:
-        hash(found)
-    except TypeError:
-        return id(what)
-    return found
+    parts = [part for _, part in what.programs()] if isinstance(what, Sweep) else [what]
+    return frozenset(_form(getattr(part, "timeless", part)) for part in parts)
+
+
+def _form(node: Any) -> Hashable:
+    """What of a part decides programs, hashable."""
+    if dataclasses.is_dataclass(node) or isinstance(node, dict):
+        inner = ((name, _form(child)) for name, child in given(node).items() if name != "initialisation")
+        return (type(node), *inner)
+    if isinstance(node, list | tuple):
+        return tuple(map(_form, node))
+    if isinstance(node, float) or (eqx.is_array_like(node) and np.ndim(node) > 0):
+        return np.shape(node)
+    return node if isinstance(node, Hashable) else id(node)
 
 
 def _paths(node: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -15,6 +15,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
+from armillary.dependence import halves
+
 MANY = 9
 """Arrays of one shape and type from which on `packed` makes one of them."""
 
@@ -102,10 +104,14 @@ class Drawn(eqx.Module):
         return eqx.combine(unpacked(own), self.shared)
 
 
-def draw_members(draw: Callable[[Any, PyTree], Any], template: PyTree, width: int, *args: PyTree) -> Drawn:
-    """`draw(template, *member's args)` for each member, keeping once what comes from `template` untouched.
+def draw_members(
+    draw: Callable[..., Any], template: PyTree, width: int, keys: PyTree, which: Array | None, *values: Array
+) -> Drawn:
+    """`draw(template, key, *member's values)` for each member, keeping once what comes from `template` untouched.
 
-    A leaf of the result that is the very same object as a leaf of `template` has not been touched.
+    `which` of the keys is each member's (None: they have one each, and no values). What of a draw the values have no part
+    in is worked out once for each key. A leaf of the result that is the very same object as a leaf of `template` has not been
+    touched.
     """
     given = {id(leaf) for leaf in jax.tree.leaves(template) if eqx.is_array(leaf)}
     shared: list[PyTree] = []
@@ -117,7 +123,22 @@ def draw_members(draw: Callable[[Any, PyTree], Any], template: PyTree, width: in
         shared.append(common)
         return packed(own)
 
-    own = over_members(one, width, *args)
+    if which is None:
+        own = over_members(one, width, keys)
+    else:
+        structure: list[PyTree] = []
+
+        def flat(*member: PyTree) -> list[Array]:
+            arrays, rest = eqx.partition(one(*member), eqx.is_array)
+            leaves, tree = jax.tree.flatten(arrays)
+            structure[:] = [tree, rest]
+            return leaves
+
+        shape_of = lambda array: jax.ShapeDtypeStruct(array.shape[1:], array.dtype)
+        common, rest = halves(flat, [shape_of(keys)], [shape_of(value) for value in values])
+        known = over_members(common, width, keys)
+        leaves = over_members(lambda i, *mine: rest(*(array[i] for array in known), *mine), width, which, *values)
+        own = eqx.combine(jax.tree.unflatten(structure[0], leaves), structure[1])
     return Drawn(own, shared[-1])
 
 

@@ -103,6 +103,7 @@ class Program:
         self.paths = tuple(paths)
         self.columns = [np.asarray(c, dtype) if c.dtype.kind == "f" else c for c in map(np.asarray, columns)]
         self.seeds = seeds.astype(np.uint32)
+        self._different = np.unique(self.seeds).size
         self.key = key
         self.duration = float(sum(stage.clock[-1] for stage in stages.stages))
 
@@ -149,8 +150,13 @@ class Program:
     def _start(self, index: np.ndarray, *, large: bool = False) -> Bound:
         """What draws these members; a large draw is worth more than the quickest compilation."""
         mine = jax.device_put([column[index] for column in self.columns])
-        keys = engine.keys_of(self.key, self.seeds[index])
-        bound = engine.start.bind(self.beginning, self.paths, mine, keys, index.size == 1 and not large)
+        seeds, which = self.seeds[index], np.arange(index.size)
+        if self.columns:  # members of one seed share what their values have no part in
+            seeds, which = np.unique(seeds, return_inverse=True)
+            seeds = np.resize(seeds, min(index.size, self._different))  # as many in a block that is filled up
+        keys = engine.keys_of(self.key, seeds)
+        which = jax.device_put(which.astype(np.int32))
+        bound = engine.start.bind(self.beginning, self.paths, mine, keys, which, seeds.size == 1 and not large)
         return bound.under(LIGHT if large else FASTEST)
 
     def layout(self, memory: int, width: int | None) -> Layout:

@@ -51,7 +51,7 @@ def run_and_report(study: Study, options: Any, name: str) -> int:
             given = {"size": options.size, "seeds": options.seeds, "key": options.key}
             result = run_study(study, **given, progress=progress, keep=keep, crew=crew)
         draw = functools.partial(_drawn, study, result.measured, result.theory, folder / "figures")
-        drawing = studio.begin(draw, [True], [None], Silent()) if studio else []
+        drawing = studio.begin(draw, [True], [()], Silent()) if studio else []
         trajectory = write_trajectories(folder, result.measured, result.theory)
         paths = drawing[0].result() if drawing else draw(False)
     drawn = list(zip(study.figures(result.measured, result.theory), paths, strict=True))
