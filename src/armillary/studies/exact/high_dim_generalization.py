@@ -91,11 +91,11 @@ class HighDimensionalGeneralization(Study):
     """Inputs of the ReLU student and its teacher."""
     relu_samples: int = at_least(10, default=150, smoke=60)
     """Samples of the ReLU student."""
-    widths: tuple[int, ...] = at_least(1, default=(2, 4, 8, 10, 14, 40, 100, 300), smoke=(10,))
+    widths: tuple[int, ...] = at_least(1, default=(4, 8, 10, 14, 40, 100, 300), smoke=(10,))
     """Hidden units of the ReLU student."""
     digit_samples: int = at_least(10, default=400, smoke=60, paper=1000)
     """Digits on which the ReLU network is trained (odd or even, with flipped labels)."""
-    digit_widths: tuple[int, ...] = at_least(1, default=(1, 4, 6, 8, 12, 50, 150), smoke=(10,))
+    digit_widths: tuple[int, ...] = at_least(1, default=(1, 6, 8, 12, 50, 150), smoke=(10,))
     """Hidden units of the network on digits."""
     label_noise: float = between(0.0, 1.0, default=0.2)
     """Share of the digits' labels drawn at random."""
@@ -103,7 +103,7 @@ class HighDimensionalGeneralization(Study):
     """Full-batch Adam steps of the ReLU networks."""
     feature_samples: int = at_least(10, default=100, smoke=30)
     """Samples of the random-feature networks."""
-    feature_widths: tuple[int, ...] = at_least(1, default=(10, 30, 60, 100, 160, 300, 1000), smoke=(30,))
+    feature_widths: tuple[int, ...] = at_least(1, default=(10, 60, 100, 160, 300, 1000), smoke=(30,))
     """Hidden units of the random-feature networks."""
 
     def experiments(self):
@@ -113,15 +113,15 @@ class HighDimensionalGeneralization(Study):
             "curves": Sweep(self._linear(LinearFlow(self.until, SUM)), {
                 "samples": [max(1, round(ratio * self.dimension)) for ratio in self.ratios],
                 "scale": [inr**0.5 for inr in self.inrs]}),
+            "relu": self._relu(teacher, self.widths),
+            "relu digits": self._relu(digits, self.digit_widths),
+            "features": self._features(NetworkTeacher(self.relu_inputs, self.feature_samples, MLP(20, 2, bias=False), 1.0)),
+            "features digits": self._features(Digits(self.feature_samples, "parity", self.label_noise, reshuffle=True)),
+            "relu scale": Sweep(self._network(teacher, max(self.widths)), {"model.scale": (0.1, 1.0, 3.0)}),
             "initial": Sweep(self._linear(LinearFlow(self.until, SUM), At((0.0, self.until))), {
                 "scale": [inr**0.5 for inr in self.inrs]}),
             "stopping": Sweep(self._linear(LinearFlow(self.until, SUM)), {"signal": [snr**0.5 for snr in self.snrs]}),
             "frozen": self._frozen(),
-            "relu": self._relu(teacher, self.widths),
-            "relu scale": Sweep(self._network(teacher, max(self.widths)), {"model.scale": (0.1, 1.0, 3.0)}),
-            "relu digits": self._relu(digits, self.digit_widths),
-            "features": self._features(NetworkTeacher(self.relu_inputs, self.feature_samples, MLP(20, 2, bias=False), 1.0)),
-            "features digits": self._features(Digits(self.feature_samples, "parity", self.label_noise, reshuffle=True)),
         }  # fmt: skip
 
     def _linear(self, rule, clock: Clock = EVERY_SCALE) -> Experiment:
