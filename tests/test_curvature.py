@@ -49,7 +49,7 @@ def flat_loss(network, samples, loss):
 
 
 def matrix(operator: Operator) -> np.ndarray:
-    return np.asarray(jax.vmap(operator.product)(jnp.eye(operator.size, dtype=operator.dtype)))
+    return np.asarray(jax.jit(jax.vmap(operator.product))(jnp.eye(operator.size, dtype=operator.dtype)))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -57,7 +57,7 @@ def matrix(operator: Operator) -> np.ndarray:
 def test_the_hessian_is_the_dense_one_whole_and_in_chunks(kind, reduction, double):
     (network, samples), loss = problem(kind), Loss(kind, reduction)
     flat, value = flat_loss(network, samples, loss)
-    dense = np.asarray(jax.hessian(value)(flat))
+    dense = np.asarray(jax.jit(jax.hessian(value))(flat))
     for memory in (1e9, 4e3, 1.0):
         np.testing.assert_allclose(matrix(curvature.hessian(loss, network, samples, memory=memory)), dense, atol=1e-12)
 
@@ -68,7 +68,7 @@ def test_gauss_newton_is_the_jacobians_sandwich(kind, double):
     trained, rest = eqx.partition(network, eqx.is_inexact_array)
     flat, tree = ravel_pytree(trained)
     outputs = lambda v: jax.vmap(eqx.combine(tree(v), rest))(samples.inputs)
-    jacobian, f = np.asarray(jax.jacobian(outputs)(flat)), np.asarray(outputs(flat))
+    jacobian, f = np.asarray(jax.jit(jax.jacobian(outputs))(flat)), np.asarray(outputs(flat))
     if kind == "squared_error":
         bends = np.broadcast_to(np.eye(3), (17, 3, 3))
     else:

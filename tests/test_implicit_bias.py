@@ -119,7 +119,7 @@ def test_the_curvature_is_the_hessians(depth):
     np.testing.assert_allclose(u**depth - v**depth, b, atol=1e-10)
     loss = lambda w: 0.5 * jnp.sum((x @ (w[0] ** depth - w[1] ** depth) - y) ** 2)
     with jax.enable_x64(True):
-        hessian = np.asarray(jax.hessian(loss)(jnp.asarray(np.stack([u, v])))).reshape(16, 16)
+        hessian = np.asarray(jax.jit(jax.hessian(loss))(jnp.asarray(np.stack([u, v])))).reshape(16, 16)
     assert np.isclose(largest_curvature(x, b, 0.4, depth), np.linalg.eigvalsh(hessian)[-1], rtol=1e-6)
 
 

@@ -295,7 +295,9 @@ def check_against_jacobian(network, inputs, **how):
     x = np.random.default_rng(0).normal(size=(5, inputs)).astype(np.float32)
     weights, rest = eqx.partition(network, eqx.is_inexact_array)
     flat, back = ravel_pytree(weights)
-    jacobian = jax.vmap(jax.jacrev(lambda w, x: eqx.combine(back(w), rest)(x)), (None, 0))(flat, jnp.asarray(x))
+    jacobian = jax.jit(jax.vmap(jax.jacrev(lambda w, x: eqx.combine(back(w), rest)(x)), (None, 0)))(
+        flat, jnp.asarray(x)
+    )
     full = np.asarray(jnp.einsum("nka,mla->nkml", jacobian, jacobian))
     found = empirical_kernel(network, x, outputs="full", own_metric=False, **how)
     assert np.allclose(found, full, atol=1e-4 * full.max())

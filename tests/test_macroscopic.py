@@ -156,7 +156,7 @@ def test_a_network_that_moved_by_rank_one_moved_more_in_the_spectral_norm():
 def test_the_curvature_through_samples_is_that_through_weights(reduction, outputs):
     network = MLP(6, 3, "tanh", "ntk")(jax.random.key(0), 4, outputs)
     samples = Samples(jnp.asarray(POINTS, jnp.float32), jnp.ones((6, outputs)))
-    jacobian = jax.vmap(jax.jacrev(lambda w, x: eqx.combine(w, network)(x)), (None, 0))(
+    jacobian = jax.jit(jax.vmap(jax.jacrev(lambda w, x: eqx.combine(w, network)(x)), (None, 0)))(
         eqx.filter(network, eqx.is_inexact_array), samples.inputs
     )
     flat = np.concatenate([np.asarray(leaf).reshape(6 * outputs, -1) for leaf in jax.tree.leaves(jacobian)], axis=1)

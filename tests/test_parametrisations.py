@@ -148,7 +148,7 @@ def test_the_kernel_is_the_jacobians(key):
     network = MLP(5, 3, "tanh", "mup")(key, 4, 2)
     samples = Samples(jax.random.normal(key, (3, 4)), jnp.zeros((3, 2)))
     trained, rest = eqx.partition(network, eqx.is_inexact_array)
-    jacobian = jax.jacobian(lambda weights: jax.vmap(eqx.combine(weights, rest))(samples.inputs))(trained)
+    jacobian = jax.jit(jax.jacobian(lambda weights: jax.vmap(eqx.combine(weights, rest))(samples.inputs)))(trained)
     for own, rates in ((False, None), (True, learning_rate_scales(network, adaptive=False))):
         rates = jax.tree.map(lambda _: 1.0, trained) if rates is None else rates
         dense_one = sum(
