@@ -19,8 +19,8 @@ _known: dict[Any, Callable[..., Any]] = {}
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function without a body, which jaxtyping makes for each one that it decorates, that checks its arguments.
 
-    It is made when it is first called, and once for functions within functions, which are decorated again and again:
-    making all at once was an eighth of the suite's time.
+    It is made when it is first called, and once for functions within functions, which are decorated again and again: a
+    study's run decorates 3,382 times and calls 524 of them.
     """
     code = function.__code__
     key = (function.__module__, function.__qualname__, code, len(function.__defaults__ or ()))

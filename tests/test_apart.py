@@ -13,6 +13,11 @@ import pytest
 
 from armillary.apart import Signs, _lead, _Shared
 from armillary.errors import ArmillaryError
+from armillary.experiment import Experiment, Sweep, likeness
+from armillary.models import DeepLinear, Gaussian, Orthogonal
+from armillary.probes import Losses
+from armillary.rules import SGD, Descent
+from armillary.tasks import LinearTeacher
 
 STUDY = '''
 """Two experiments."""
@@ -113,6 +118,17 @@ def test_a_process_takes_what_shares_its_programs_and_helps_out_at_the_end():
     order = [taken.take(process)[0] for process in ("one", "other", "one", "other", "other", "one")]
     assert order == ["a", "c", "b", "d", "e", "f"]
     assert taken.take("one") is None and len(taken.futures) == 6
+
+
+def test_what_differs_in_numbers_starts_and_times_alone_shares_programs():
+    def make(depths, start, steps, rate=0.1):
+        model = DeepLinear(width=4, initialisation=start)
+        rule = Descent(SGD(rate), steps=steps)
+        return Sweep(Experiment(LinearTeacher(4, samples=8), model, rule, [Losses()]), {"depth": depths})
+
+    few, many = likeness(make([1, 2], Orthogonal(), 5)), likeness(make([1, 2, 3], Gaussian(), 9, rate=0.2))
+    assert len(few) == 2 and len(many) == 3 and few < many
+    assert few.isdisjoint(likeness(make([4], Orthogonal(), 5)))
 
 
 def test_nobody_waits_for_what_a_lost_process_leaves():

@@ -12,7 +12,9 @@ from armillary.dependence import halves
 from armillary.members import draw_members
 from armillary.models import MLP, DeepLinear, Orthogonal
 from armillary.probes import Losses, WeightNorm
+from armillary.programs import Layout, of_grid
 from armillary.rules import SGD, Descent
+from armillary.stages import Stage, Stages
 from armillary.tasks import LinearTeacher
 
 steps = some.lists(
@@ -78,6 +80,12 @@ def test_a_member_of_a_sweep_is_the_same_in_any_block_and_alone(model, axes, see
     last = {name: values[-1] for name, values in sweep.axes.items()}
     one = simulate(Sweep(experiment, {name: [value] for name, value in last.items()}), seeds=[3], members="map")
     alone = simulate(sweep.at(last), seeds=[3], members="map")
+    program = of_grid(
+        Stages([Stage(experiment)]), {sweep.paths[n]: v for n, v in sweep.axes.items()}, seeds, key=0, precision=None
+    )
+    blocks = program.blocks(Layout(size=3, width=1, each=1), lambda done: None)  # the last one is filled up
+    losses = np.concatenate([block.records[0][1]["train_loss"].values for block in blocks], axis=1)
+    np.testing.assert_array_equal(losses.T, whole.train_loss.values.reshape(-1, 4))
     for name in ("train_loss", "weight_norm"):
         expected = whole[name].sel(seed=[3], **last)
         np.testing.assert_array_equal(one[name].squeeze(list(last)), expected)

@@ -23,7 +23,7 @@ from armillary.quantity import Observation
 
 LITTLE_TO_DO, MUCH_TO_DO = 3e5, 2.5e7
 """Elementary operations of one member in all of a run, for each equation of the program that advances it: up to the first
-the quickest compilation will do for it, from the second on the most careful is worth its time (measured on the studies)."""
+the quickest compilation will do for it, from the second on the most careful is worth its time (as measured)."""
 
 SOLVER_STEPS = 1000
 """Steps that a flow is taken to have: how many it will have is not known."""
@@ -93,7 +93,7 @@ def drawn_and_begun(
             template = eqx.tree_at(lambda t, p=path: _follow_path(t, p), template, value, is_leaf=lambda x: x is None)
         return template.draw(key)
 
-    drawn = draw_members(draw, template, width, keys.draw, which if values else None, *values)
+    drawn = draw_members(draw, template, width, keys.draw, which, *values)
     keys = jax.tree.map(lambda data: data[which], keys) if values else keys
     nowhere = jnp.asarray(-1, jnp.int32 if template.discrete else jnp.result_type(float))
 

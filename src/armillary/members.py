@@ -105,12 +105,12 @@ class Drawn(eqx.Module):
 
 
 def draw_members(
-    draw: Callable[..., Any], template: PyTree, width: int, keys: PyTree, which: Array | None, *values: Array
+    draw: Callable[..., Any], template: PyTree, width: int, keys: PyTree, which: Array, *values: Array
 ) -> Drawn:
     """`draw(template, key, *member's values)` for each member, keeping once what comes from `template` untouched.
 
-    `which` of the keys is each member's (None: they have one each, and no values). What of a draw the values have no part
-    in is worked out once for each key. A leaf of the result that is the very same object as a leaf of `template` has not been
+    `which` of the keys is each member's; without values each has its own. What of a draw the values have no part in is worked
+    out once for each key. A leaf of the result that is the very same object as a leaf of `template` has not been
     touched.
     """
     given = {id(leaf) for leaf in jax.tree.leaves(template) if eqx.is_array(leaf)}
@@ -123,7 +123,7 @@ def draw_members(
         shared.append(common)
         return packed(own)
 
-    if which is None:
+    if not values:
         own = over_members(one, width, keys)
     else:
         structure: list[PyTree] = []

@@ -103,7 +103,6 @@ class Program:
         self.paths = tuple(paths)
         self.columns = [np.asarray(c, dtype) if c.dtype.kind == "f" else c for c in map(np.asarray, columns)]
         self.seeds = seeds.astype(np.uint32)
-        self._different = np.unique(self.seeds).size
         self.key = key
         self.duration = float(sum(stage.clock[-1] for stage in stages.stages))
 
@@ -153,7 +152,9 @@ class Program:
         seeds, which = self.seeds[index], np.arange(index.size)
         if self.columns:  # members of one seed share what their values have no part in
             seeds, which = np.unique(seeds, return_inverse=True)
-            seeds = np.resize(seeds, min(index.size, self._different))  # as many in a block that is filled up
+            seeds = np.resize(
+                seeds, min(index.size, np.unique(self.seeds).size)
+            )  # as many in a block that is filled up
         keys = engine.keys_of(self.key, seeds)
         which = jax.device_put(which.astype(np.int32))
         bound = engine.start.bind(self.beginning, self.paths, mine, keys, which, seeds.size == 1 and not large)
