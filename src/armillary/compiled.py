@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -29,6 +29,28 @@ KEPT = 32
 """Programs of a function that stay. One takes up to 30 MB, and a study may have hundreds of shapes."""
 
 
+class Form(NamedTuple):
+    """What arguments are but for the values of their arrays; these have `shapes` and types, in the order of the tree."""
+
+    tree: Any
+    shapes: tuple[jax.ShapeDtypeStruct, ...]
+    rest: Any
+    constants: tuple[Any, ...]
+
+    def whole(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
+        """The arguments of this form with these arrays."""
+        return eqx.combine(jax.tree.unflatten(self.tree, leaves), jax.tree.unflatten(self.rest, self.constants))
+
+
+def form_of(*args: Any) -> tuple[Form, list[Any]]:
+    """The form of arguments, and their arrays (or arrays' shapes); what is no array must be hashable."""
+    arrays, static = eqx.partition(args, lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct))
+    leaves, tree = jax.tree.flatten(arrays)
+    constants, rest = jax.tree.flatten(static)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    return Form(tree, shapes, rest, tuple(constants)), leaves
+
+
 class Compiled:
     """`function` compiled for each structure and each shapes of its arguments: equinox's `filter_jit`, but it lets
     go of programs that are no longer used, and `bind` takes the looking at structures out of a loop.
@@ -44,12 +66,11 @@ class Compiled:
         self._lookup = threading.Lock()
         self._function, self._options = function, options
 
-    def _made(self, tree: Any, shapes: Any, rest: Any, static: tuple) -> "_Program":
+    def _made(self, form: "Form") -> "_Program":
         outcome: list[Any] = []
 
         def run(leaves: list[jax.Array]) -> list[jax.Array]:
-            args = eqx.combine(jax.tree.unflatten(tree, leaves), jax.tree.unflatten(rest, static))
-            returned, other = eqx.partition(self._function(*args), eqx.is_array)
+            returned, other = eqx.partition(self._function(*form.whole(leaves)), eqx.is_array)
             arrays, kind = jax.tree.flatten(returned)
             outcome[:] = [kind, other]
             return arrays
@@ -59,12 +80,9 @@ class Compiled:
 
     def bind(self, *args: Any) -> "Bound":
         """The program for arguments like these; where it is not to be called, arrays' shapes do."""
-        arrays, static = eqx.partition(args, lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct))
-        leaves, tree = jax.tree.flatten(arrays)
-        constants, rest = jax.tree.flatten(static)
-        shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        form, leaves = form_of(*args)
         with self._lookup:
-            return Bound(self._program(tree, shapes, rest, tuple(constants)), leaves, self._options)
+            return Bound(self._program(form), leaves, self._options)
 
     def __call__(self, *args: Any) -> Any:
         bound = self.bind(*args)

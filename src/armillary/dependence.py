@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
 Arrays = list[Any]
@@ -16,34 +15,33 @@ class Halves(NamedTuple):
     rest: Callable[..., Arrays]
 
 
-def halves(function: Callable[..., Arrays], first: Sequence[Any], own: Sequence[Any]) -> Halves:
-    """`function(*first, *own)`, of arrays of these shapes, in two: what does not depend on `own` is worked out by itself.
+def halves(program: ClosedJaxpr, first: int) -> Halves:
+    """A traced program in two: what depends on its `first` inputs alone is worked out by itself.
 
-    For a loop over `own` in which `first` is the same. Equations are told apart as they stand in the program: one that calls
-    a function belongs to the rest with all of it.
+    For a loop over the other inputs in which those are the same. Equations are told apart as they stand in the program: one
+    that calls a function belongs to the rest with all of it.
 
-    >>> import jax.numpy as jnp
-    >>> scaled = lambda a, b: [b * jnp.linalg.inv(a)]
-    >>> common, rest = halves(scaled, [jnp.eye(2)], [jnp.ones(())])
+    >>> import jax, jax.numpy as jnp
+    >>> scaled = jax.make_jaxpr(lambda a, b: b * jnp.linalg.inv(a))(jnp.eye(2), 1.0)
+    >>> common, rest = halves(scaled, 1)
     >>> [inverse] = common(2 * jnp.eye(2))
     >>> rest(inverse, 3.0)[0].tolist()
     [[1.5, 0.0], [0.0, 1.5]]
     """
-    whole = jax.make_jaxpr(function)(*first, *own)
-    inputs, outputs = whole.jaxpr.invars, whole.jaxpr.outvars
-    touched: set[Var] = set(inputs[len(first) :])
+    inputs, outputs = program.jaxpr.invars, program.jaxpr.outvars
+    touched: set[Var] = set(inputs[first:])
     parts: tuple[list[JaxprEqn], list[JaxprEqn]] = [], []
-    for equation in whole.jaxpr.eqns:
+    for equation in program.jaxpr.eqns:
         theirs = bool(equation.effects) or not touched.isdisjoint(_variables(equation.invars))
         parts[theirs].append(equation)
         if theirs:
             touched.update(equation.outvars)
     wanted = [*(var for equation in parts[1] for var in equation.invars), *outputs]
-    known = {*inputs[: len(first)], *(var for equation in parts[0] for var in equation.outvars)}
+    known = {*inputs[:first], *(var for equation in parts[0] for var in equation.outvars)}
     between = list(dict.fromkeys(var for var in _variables(wanted) if var in known))
     return Halves(
-        _function(whole, inputs[: len(first)], between, parts[0]),
-        _function(whole, [*between, *inputs[len(first) :]], outputs, parts[1]),
+        _function(program, inputs[:first], between, parts[0]),
+        _function(program, [*between, *inputs[first:]], outputs, parts[1]),
     )
 
 
@@ -51,8 +49,8 @@ def _variables(atoms: Sequence[Any]) -> list[Var]:
     return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
-def _function(whole: ClosedJaxpr, inputs: Sequence[Var], outputs: Sequence[Any], equations: list[JaxprEqn]) -> Any:
+def _function(program: ClosedJaxpr, inputs: Sequence[Var], outputs: Sequence[Any], equations: list[JaxprEqn]) -> Any:
     effects = frozenset().union(*(equation.effects for equation in equations))
-    names = whole.jaxpr.debug_info.with_unknown_names()
-    part = Jaxpr(whole.jaxpr.constvars, inputs, outputs, equations, effects, names)
-    return jaxpr_as_fun(ClosedJaxpr(part, whole.consts))
+    names = program.jaxpr.debug_info.with_unknown_names()
+    part = Jaxpr(program.jaxpr.constvars, inputs, outputs, equations, effects, names)
+    return jaxpr_as_fun(ClosedJaxpr(part, program.consts))

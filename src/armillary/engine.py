@@ -1,7 +1,7 @@
 """The compiled loop: members started, advanced between observation times, observed.
 
-Three programs a run, each compiled once for each shape: `start`, `advance` (any number of steps: the count is
-an argument) and `observe`. The host only decides when to look, which gives progress, slices and
+Three programs a run, each compiled once for each shape: one that starts them (`armillary.starting`), `advance` (any number
+of steps: the count is an argument) and `observe`. The host only decides when to look, which gives progress, slices and
 checkpoints without changing a single number.
 """
 
@@ -17,9 +17,10 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from armillary.compiled import FASTEST, LIGHT, Bound, Compiled
-from armillary.members import Drawn, draw_members, is_key, over_members, packed, unpacked
-from armillary.process import Process, all_finite
+from armillary.members import Drawn, is_key, over_members, packed, unpacked
+from armillary.process import all_finite
 from armillary.quantity import Observation
+from armillary.starting import Members, settled
 
 LITTLE_TO_DO, MUCH_TO_DO = 3e5, 2.5e7
 """Elementary operations of one member in all of a run, for each equation of the program that advances it: up to the first
@@ -35,113 +36,6 @@ quickest compilation will do for it, from the second on the most careful is wort
 
 REPORT_EVERY = 0.3
 """Seconds between two signs of life of a long stretch."""
-
-
-class Keys(NamedTuple):
-    """A member's own key, and those made of it for its draw, its start and its steps."""
-
-    own: Array
-    draw: Array
-    begin: Array
-    steps: Array
-
-
-KEYS_AT_ONCE = 64
-
-
-@functools.partial(Compiled, options=FASTEST, kept=1)
-def _keys(key: Array, seeds: Array) -> Keys:
-    def one(seed: Array) -> Keys:
-        own = jax.random.fold_in(jax.random.key(key), seed)
-        return Keys(*map(jax.random.key_data, (own, *(jax.random.fold_in(own, number) for number in range(3)))))
-
-    return jax.vmap(one)(seeds)
-
-
-def keys_of(key: int, seeds: np.ndarray) -> Keys:
-    """The data of the keys of members with these seeds.
-
-    By a program of its own, of one shape for any number of seeds: random numbers cost more to compile than to draw.
-    """
-    filled = np.resize(seeds.astype(np.uint32), (-(-seeds.size // KEYS_AT_ONCE), KEYS_AT_ONCE))
-    with jax.enable_x64(False):
-        parts = [jax.device_get(_keys(*jax.device_put((np.uint32(key), row)))) for row in filled]
-    return jax.device_put(jax.tree.map(lambda *rows: np.concatenate(rows)[: seeds.size], *parts))
-
-
-class Members(eqx.Module):
-    """Members of a run at one moment: their processes, states (each `packed`), keys, where they diverged (-1: nowhere), and
-    what their probes remember of the last observation."""
-
-    drawn: Drawn
-    state: PyTree
-    keys: Keys
-    diverged: Array
-    memory: PyTree
-
-
-def drawn_and_begun(
-    template: Any, paths: tuple[tuple[str | int, ...], ...], values: list[Array], keys: Keys, which: Array
-) -> Members:
-    """Members drawn from `template`, each with its own `values` at `paths` and keys of its own data: `which` of these."""
-    keys = Keys(*map(jax.random.wrap_key_data, keys))
-    # One by one on a CPU: a member's draw is then the same in any company, and batched LAPACK is no faster there.
-    width = 1 if jax.default_backend() == "cpu" else len(which)
-
-    def draw(template: Any, key: Array, *mine: Array) -> Process:
-        for path, value in zip(paths, mine, strict=True):
-            template = eqx.tree_at(lambda t, p=path: _follow_path(t, p), template, value, is_leaf=lambda x: x is None)
-        return template.draw(key)
-
-    drawn = draw_members(draw, template, width, keys.draw, which, *values)
-    keys = jax.tree.map(lambda data: data[which], keys) if values else keys
-    nowhere = jnp.asarray(-1, jnp.int32 if template.discrete else jnp.result_type(float))
-
-    def begin(own: PyTree, key: Array) -> tuple[PyTree, Array, PyTree]:
-        process = drawn.whole(own)
-        state = process.init(key)
-        # What is not finite at the start (a fit that failed) must not be shown as a number.
-        diverged = jnp.where(all_finite(packed(process.watched(state))), nowhere, jnp.zeros_like(nowhere))
-        return packed(state), diverged, process.before_looking(state)
-
-    state, diverged, memory = over_members(begin, width, drawn.own, keys.begin)
-    return settled(Members(drawn, state, keys, diverged, memory))
-
-
-def settled(members: Members) -> Members:
-    """The members with definite types, as `advance` returns them: else its second call would compile it anew."""
-
-    def settle(leaf: Any) -> Any:
-        return leaf.astype(leaf.dtype) if eqx.is_array(leaf) and not is_key(leaf) else leaf
-
-    return jax.tree.map(settle, members)
-
-
-def started(
-    template: Any,
-    paths: tuple[tuple[str | int, ...], ...],
-    values: list[Array],
-    keys: Keys,
-    which: Array,
-    company: bool,
-) -> Members:
-    """The same; one key or member alone in `company` of itself, which nobody sees: XLA dissolves a loop of one, and `FASTEST`
-    would then round it differently."""
-    twice = lambda tree: jax.tree.map(lambda a: jnp.concatenate([a, a]), tree)
-    alone = company and len(which) == 1
-    if company and len(keys.own) == 1:
-        keys = twice(keys)
-    if alone:
-        values, which = twice((values, which))
-    members = drawn_and_begun(template, paths, values, keys, which)
-    if not alone:
-        return members
-    first = lambda tree: jax.tree.map(lambda a: a[:1] if eqx.is_array(a) else a, tree)
-    drawn = Drawn(first(members.drawn.own), members.drawn.shared)
-    return Members(drawn, *map(first, (members.state, members.keys, members.diverged, members.memory)))
-
-
-start = Compiled(started, kept=4)
 
 
 def advanced(
@@ -316,9 +210,3 @@ def _data(leaf: Array) -> Array:
 
 def _arrays(tree: PyTree) -> list[Array]:
     return jax.tree.leaves(eqx.filter(tree, eqx.is_array))
-
-
-def _follow_path(node: Any, path: tuple[str | int, ...]) -> Any:
-    for name in path:
-        node = node[name] if isinstance(node, dict) or isinstance(name, int) else getattr(node, name)
-    return node

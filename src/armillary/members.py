@@ -15,8 +15,6 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from armillary.dependence import halves
-
 MANY = 9
 """Arrays of one shape and type from which on `packed` makes one of them."""
 
@@ -102,44 +100,6 @@ class Drawn(eqx.Module):
     def whole(self, own: PyTree) -> Any:
         """One member's process, from its part of `own`."""
         return eqx.combine(unpacked(own), self.shared)
-
-
-def draw_members(
-    draw: Callable[..., Any], template: PyTree, width: int, keys: PyTree, which: Array, *values: Array
-) -> Drawn:
-    """`draw(template, key, *member's values)` for each member, keeping once what comes from `template` untouched.
-
-    `which` of the keys is each member's; without values each has its own. What of a draw the values have no part in is worked
-    out once for each key. A leaf of the result that is the very same object as a leaf of `template` has not been
-    touched.
-    """
-    given = {id(leaf) for leaf in jax.tree.leaves(template) if eqx.is_array(leaf)}
-    shared: list[PyTree] = []
-
-    def one(*member: PyTree) -> PyTree:
-        drawn = draw(template, *member)
-        mine = jax.tree.map(lambda leaf: eqx.is_array(leaf) and id(leaf) not in given, drawn)
-        own, common = eqx.partition(drawn, mine)
-        shared.append(common)
-        return packed(own)
-
-    if not values:
-        own = over_members(one, width, keys)
-    else:
-        structure: list[PyTree] = []
-
-        def flat(*member: PyTree) -> list[Array]:
-            arrays, rest = eqx.partition(one(*member), eqx.is_array)
-            leaves, tree = jax.tree.flatten(arrays)
-            structure[:] = [tree, rest]
-            return leaves
-
-        shape_of = lambda array: jax.ShapeDtypeStruct(array.shape[1:], array.dtype)
-        common, rest = halves(flat, [shape_of(keys)], [shape_of(value) for value in values])
-        known = over_members(common, width, keys)
-        leaves = over_members(lambda i, *mine: rest(*(array[i] for array in known), *mine), width, which, *values)
-        own = eqx.combine(jax.tree.unflatten(structure[0], leaves), structure[1])
-    return Drawn(own, shared[-1])
 
 
 def as_arrays(tree: PyTree, dtype: Any) -> PyTree:

@@ -19,6 +19,7 @@ from armillary.cores import all_of, side_by_side
 from armillary.devices import mesh_of, spread
 from armillary.members import as_arrays, bytes_of
 from armillary.stages import Stages
+from armillary.starting import Members, start_of
 from armillary.store.blocks import Block, joined
 
 CACHE = 1 << 19
@@ -120,9 +121,9 @@ class Program:
         return jax.enable_x64(True) if self.double else nullcontext()
 
     @cached_property
-    def _shapes(self) -> engine.Members:
+    def _shapes(self) -> Members:
         with self.numbers():
-            return self._start(np.arange(self.members)).shapes()
+            return self._start(np.arange(self.members), drawn=False).shapes()
 
     @property
     def each(self) -> int:
@@ -146,18 +147,16 @@ class Program:
         # Each flow takes solver steps of its own: side by side all would wait for the slowest.
         return int(np.clip(CACHE // each, 1, WIDEST)) if self.template.discrete else 1
 
-    def _start(self, index: np.ndarray, *, large: bool = False) -> Bound:
+    def _start(self, index: np.ndarray, *, large: bool = False, drawn: bool = True) -> Bound:
         """What draws these members; a large draw is worth more than the quickest compilation."""
-        mine = jax.device_put([column[index] for column in self.columns])
+        mine = [column[index] for column in self.columns]
         seeds, which = self.seeds[index], np.arange(index.size)
         if self.columns:  # members of one seed share what their values have no part in
+            rows = min(index.size, np.unique(self.seeds).size)
             seeds, which = np.unique(seeds, return_inverse=True)
-            seeds = np.resize(
-                seeds, min(index.size, np.unique(self.seeds).size)
-            )  # as many in a block that is filled up
-        keys = engine.keys_of(self.key, seeds)
-        which = jax.device_put(which.astype(np.int32))
-        bound = engine.start.bind(self.beginning, self.paths, mine, keys, which, seeds.size == 1 and not large)
+            seeds = np.resize(seeds, rows)  # as many in a block that is filled up
+        given = (self.beginning, self.paths, mine, self.key, seeds, which)
+        bound = start_of(*given, company=seeds.size == 1 and not large, drawn=drawn)
         return bound.under(LIGHT if large else FASTEST)
 
     def layout(self, memory: int, width: int | None) -> Layout:
@@ -175,7 +174,7 @@ class Program:
             width = min(range(width, width // 2, -1), key=lambda w: -(-size // w) * w)
         return Layout(-(-size // width) * width, width, self.each)
 
-    def begin(self, first: int, layout: Layout) -> engine.Members:
+    def begin(self, first: int, layout: Layout) -> Members:
         """The members of the block that starts at `first`."""
         index = np.clip(np.arange(first, first + layout.size), 0, self.members - 1)  # the last block is filled up
         with self.numbers():
@@ -190,7 +189,7 @@ class Program:
         layout: Layout,
         progress: Callable[[float], None],
         keeper: Keeper | None = None,
-        members: engine.Members | None = None,
+        members: Members | None = None,
     ) -> Block:
         """One block of members through all stages."""
         wanted = min(layout.size, self.members - first)
@@ -206,7 +205,7 @@ class Program:
         return block
 
     def _through_stages(
-        self, members: engine.Members, width: int, wanted: int, progress: Callable, keeper: Keeper | None, first: int
+        self, members: Members, width: int, wanted: int, progress: Callable, keeper: Keeper | None, first: int
     ) -> Block:
         saved = keeper.resume(first) if keeper else None
         records: list[tuple[np.ndarray, dict]] = []
@@ -237,14 +236,14 @@ class Program:
 
     def _stage(
         self,
-        members: engine.Members,
+        members: Members,
         stretch: "Stretch",
         width: int,
         wanted: int,
         progress: Callable[[float], None],
         keeper: Keeper | None,
         first: int,
-    ) -> tuple[engine.Members, dict]:
+    ) -> tuple[Members, dict]:
         """The rest of one stage, saved now and then."""
         number, clock, at, skip = stretch
         cut = lambda seen: jax.tree.map(lambda a: a[:, :wanted], seen)
