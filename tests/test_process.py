@@ -38,8 +38,8 @@ class Listening(Process):
 
     def step(self, state, key):
         loss = lambda x: jnp.sum(jnp.array([1.0, 2.0, 4.0]) * x**2) / 2
-        listen = lambda: 1.0 / jnp.linalg.eigvalsh(jax.hessian(loss)(state["x"]))[-1]
-        rate = jax.lax.cond(state["step"] % self.every == self.every - 1, listen, lambda: state["rate"])
+        listen = lambda _: 1.0 / jnp.linalg.eigvalsh(jax.hessian(loss)(state["x"]))[-1]
+        rate = arm.rules.where_due(state["step"] % self.every == self.every - 1, listen, state["rate"])
         x = state["x"] - rate * jax.grad(loss)(state["x"])
         return {"x": x, "rate": rate, "step": state["step"] + 1}
 

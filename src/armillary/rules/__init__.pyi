@@ -33,6 +33,7 @@ from .pretraining import PrincipalFactors as PrincipalFactors
 from .schedules import Cosine as Cosine
 from .schedules import Geometric as Geometric
 from .schedules import WarmUp as WarmUp
+from .seldom import where_due as where_due
 from .solved import Solved as Solved
 from .solved import Solver as Solver
 from .solvers import KernelRidge as KernelRidge

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from armillary.curvature.operators import MEMORY, Operator, gauss_newton
 from armillary.errors import InvalidValue, require_between, unknown
+from armillary.rules.seldom import where_due
 from armillary.tangents.empirical import traced_kernel
 
 THROUGH = ("weights", "samples")
@@ -115,8 +116,7 @@ def scale_by_curvature(
             direction, size = measured(kept)
         else:
             due = state.step == 0 if every is None else state.step % every == 0
-            # Done once or not at all. A loop, because of a condition vmap computes both sides at every step.
-            direction, size = lax.fori_loop(0, due.astype(jnp.int32), lambda _, now: measured(now), kept)
+            direction, size = where_due(due, measured, kept)
         rate = jnp.minimum(constant / size, cap).astype(size.dtype)
         rate = rate if value is None else jnp.where(value <= stop, 0.0, rate)
         scaled = jax.tree.map(lambda u: rate.astype(u.dtype) * u, updates)

@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import PRNGKeyArray
 
 from armillary.errors import InvalidValue, require_between
+from armillary.rules.seldom import where_due
 from armillary.tasks.data import Data, Population, Samples, Task
 
 
@@ -49,7 +50,7 @@ class MiniBatch(eqx.Module):
             return data.train[jax.random.randint(key, (self.size,), 0, count)], memory
         order, batch = memory
         over = batch == count // self.size
-        order = lax.cond(over, lambda: jax.random.permutation(key, count).astype(order.dtype), lambda: order)
+        order = where_due(over, lambda order: jax.random.permutation(key, count).astype(order.dtype), order)
         batch = jnp.where(over, 0, batch)
         index = lax.dynamic_slice(order, (batch * self.size,), (self.size,))
         return data.train[index], (order, batch + 1)

@@ -15,6 +15,7 @@ from armillary.curvature import eigen
 from armillary.curvature.operators import MEMORY, gauss_newton, hessian
 from armillary.errors import require_between, unknown
 from armillary.rules.curvature_rate import curvature_product
+from armillary.rules.seldom import where_due
 
 MATRICES = {"hessian": hessian, "gauss_newton": gauss_newton}
 
@@ -150,7 +151,7 @@ def scale_by_lanczos(
         given = ("scale_by_lanczos", updates, curvature, network, loss, samples, memory, MATRICES[matrix])
         product, flat = curvature_product(*given), ravel_pytree(updates)[0]
 
-        def measured() -> tuple[Array, ...]:
+        def measured(_: Any) -> tuple[Array, ...]:
             start = jax.random.normal(jax.random.fold_in(jax.random.key(seed), state.step), flat.shape, flat.dtype)
             high, low = extent(product, start, steps)
             rate, momentum = heavy_ball(high, low) if heavy else (2 / (high + low), jnp.zeros_like(high))
@@ -161,8 +162,8 @@ def scale_by_lanczos(
             rate = jnp.minimum(jnp.clip(rate, slowest, fastest), cap)
             return tuple(n.astype(flat.dtype) for n in (rate, jnp.clip(momentum, 0.0, most_momentum), high, low))
 
-        kept = lambda: (state.learning_rate, state.momentum, state.curvature, state.low_curvature)
-        rate, momentum, high, low = lax.cond(state.step % every == 0, measured, kept)
+        kept = (state.learning_rate, state.momentum, state.curvature, state.low_curvature)
+        rate, momentum, high, low = where_due(state.step % every == 0, measured, kept)
         moved = lambda v, u: (rate * u + momentum * v).astype(u.dtype)
         velocity = jax.tree.map(moved, state.velocity, updates)
         return velocity, LanczosRateState(state.step + 1, velocity, rate, momentum, high, low)
