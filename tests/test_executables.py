@@ -83,6 +83,17 @@ def test_programs_that_differ_are_told_apart(where, folder):
     assert len(list(folder.iterdir())) == 2
 
 
+def test_a_name_is_of_the_settings_at_the_time_and_not_of_what_was_named_before():
+    program = jax.jit(lambda x: 2 * x).trace(jnp.ones(2)).jaxpr
+    named = {}
+    for first in (False, True):  # each as in a process that begins with this precision
+        executables._surroundings.cache_clear()
+        for double in (first, not first):
+            with jax.enable_x64(double):
+                named.setdefault(double, set()).add(executables._name(program, {}))
+    assert [len(names) for names in named.values()] == [1, 1] and named[True] != named[False]
+
+
 def test_functions_with_derivatives_of_their_own_are_kept(folder):
     slope = lambda: Compiled(lambda x: jax.grad(lambda v: jax.nn.relu(v).sum() + jax.nn.silu(v).sum())(x), LIGHT)
     first = slope()(jnp.linspace(-1, 1, 5))

@@ -140,7 +140,9 @@ def _name(jaxpr: Any, options: Mapping[str, Any]) -> str | None:
         text = _DERIVATIVES.sub("", str(jaxpr))
     if _ADDRESS.search(text):
         return None
-    found = hashlib.sha256(f"{_surroundings()}{jnp.result_type(float)}{sorted(options.items())}{text}".encode())
+    # Read anew each time: a context may have changed them.
+    settings = sorted((name, value) for name, value in jax.config.values.items() if "cache" not in name)
+    found = hashlib.sha256(f"{_surroundings()}{settings}{sorted(options.items())}{text}".encode())
     for constant in _constants(jaxpr):
         values = np.asarray(jax.random.key_data(constant) if is_key(constant) else constant)
         found.update(f"{values.dtype.str}{values.shape}".encode() + np.ascontiguousarray(values).tobytes())
@@ -157,12 +159,11 @@ def _constants(jaxpr: Any) -> Iterator[Any]:
 
 @functools.cache
 def _surroundings() -> str:
-    """Libraries, machine and settings."""
+    """Libraries and machine."""
     device = jax.devices()[0]
-    settings = sorted((name, value) for name, value in jax.config.values.items() if "cache" not in name)
     around = [os.environ.get(name) for name in ("XLA_FLAGS", "NPROC")]
     versions = [jax.__version__, version("jaxlib"), device.client.platform_version, device.device_kind]
-    return f"{versions} {_processor()} {around} {settings}"
+    return f"{versions} {_processor()} {around}"
 
 
 def _processor() -> str:
