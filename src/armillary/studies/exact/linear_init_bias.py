@@ -46,7 +46,7 @@ class LinearInitialisationBias(Study):
         "On the Explicit Role of Initialization on the Convergence and Implicit Bias of Overparametrized Linear Networks",
         authors="Hancheng Min, Salma Tarmoun, René Vidal, Enrique Mallada", year=2021, arxiv="2105.06351",
     )  # fmt: skip
-    seeds: ClassVar = {"smoke": 2, "desk": 4, "paper": 16}
+    seeds: ClassVar = {"smoke": 1, "desk": 4, "paper": 16}
 
     inputs: int = at_least(4, default=20, paper=200)
     """Number of inputs."""
