@@ -9,6 +9,7 @@ import pytest
 
 import armillary as arm
 from armillary import engine
+from armillary.errors import InvalidValue
 from armillary.models import MLP, DeepLinear, Gaussian
 from armillary.rules import SGD, Adam, Descent, GradientFlow, LinearFlow, Loss, MiniBatch, Online, Optax
 from reference import gradient_descent
@@ -213,3 +214,16 @@ def test_bad_input_gets_one_clear_line(make, says):
     with pytest.raises(arm.ArmillaryError) as caught:
         make(linear_experiment())
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"key": -1}, "key is -1, but must be a whole number from 0 to 4294967295"),
+        ({"key": 2**32}, "key is 4294967296"),
+        ({"seeds": [3, 2**32]}, "a seed is 4294967296"),
+    ],
+)
+def test_keys_and_seeds_that_no_generator_takes(given, words):
+    with pytest.raises(InvalidValue, match=words):
+        arm.simulate(linear_experiment(), **given)

@@ -17,6 +17,7 @@ from armillary import engine
 from armillary.compiled import FASTEST, LIGHT, Bound
 from armillary.cores import all_of, side_by_side
 from armillary.devices import mesh_of, spread
+from armillary.errors import InvalidValue
 from armillary.members import as_arrays, bytes_of
 from armillary.stages import Stages
 from armillary.starting import Members, start_of
@@ -94,6 +95,10 @@ class Program:
         precision: str | None = None,
         devices: int = 1,
     ):
+        for name, given in (("key", [key]), ("a seed", seeds)):
+            for number in given:
+                if not 0 <= number < 2**32 or number != int(number):
+                    raise InvalidValue(f"{name} is {number}, but must be a whole number from 0 to {2**32 - 1}")
         self.devices = devices
         self.double = (precision or stages.precision) == "float64"
         dtype = np.dtype("float64" if self.double else "float32")
