@@ -60,6 +60,8 @@ class LinearInitialisationBias(Study):
     """Flow time."""
     scales: tuple[float, ...] = above(0.0, default=(0.1, 0.5, 1.0), smoke=(0.1, 1.0))
     """Standard deviations of initial weights at a fixed width."""
+    draws: int = at_least(1, default=8, smoke=2)
+    """Draws of each of these for each seed."""
     width: int = at_least(8, default=50, smoke=100, paper=500)
     """That width."""
     narrow: int = at_least(4, default=30, paper=300)
@@ -93,7 +95,7 @@ class LinearInitialisationBias(Study):
 
     def measure(self, name, what, seeds, key, progress):
         # Draws of data and weights scatter: exponents and rates want more of them.
-        seeds = {"wide": 3, "scales": 8}.get(name, 1) * seeds
+        seeds = {"wide": 3, "scales": self.draws}.get(name, 1) * seeds
         return super().measure(name, what, seeds, key, progress)
 
     def claims(self, measured, theory):
