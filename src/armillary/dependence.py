@@ -32,20 +32,21 @@ def halves(program: ClosedJaxpr, first: int) -> Halves:
     touched: set[Var] = set(inputs[first:])
     parts: tuple[list[JaxprEqn], list[JaxprEqn]] = [], []
     for equation in program.jaxpr.eqns:
-        theirs = bool(equation.effects) or not touched.isdisjoint(_variables(equation.invars))
+        theirs = bool(equation.effects) or not touched.isdisjoint(variables(equation.invars))
         parts[theirs].append(equation)
         if theirs:
             touched.update(equation.outvars)
     wanted = [*(var for equation in parts[1] for var in equation.invars), *outputs]
     known = {*inputs[:first], *(var for equation in parts[0] for var in equation.outvars)}
-    between = list(dict.fromkeys(var for var in _variables(wanted) if var in known))
+    between = list(dict.fromkeys(var for var in variables(wanted) if var in known))
     return Halves(
         _function(program, inputs[:first], between, parts[0]),
         _function(program, [*between, *inputs[first:]], outputs, parts[1]),
     )
 
 
-def _variables(atoms: Sequence[Any]) -> list[Var]:
+def variables(atoms: Sequence[Any]) -> list[Var]:
+    """Those of a program's atoms that are no literals."""
     return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 

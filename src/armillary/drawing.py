@@ -16,12 +16,12 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jaxtyping import Array
 
 from armillary import threefry
+from armillary.dependence import variables
 from armillary.members import is_key
+from armillary.threefry import Words
 
 FEW = 1 << 16
 """Numbers of one call, for one key, up to which they are worked out here: more are drawn faster than they are handed over."""
-
-Words = np.ndarray
 
 
 class Step(NamedTuple):
@@ -113,7 +113,7 @@ class _Lifting:
         called = lambda atom: atom if isinstance(atom, Literal) else names.get(atom, atom)
         for equation in _needed(jaxpr):
             atoms = [called(atom) for atom in equation.invars]
-            keyed = [atom for atom in atoms if not isinstance(atom, Literal) and atom in self._keys]
+            keyed = [var for var in variables(atoms) if var in self._keys]
             inner = equation.params.get("jaxpr") if equation.primitive.name == "jit" else None
             work = _work(equation) if keyed else None
             if keyed and inner is not None and not inner.consts:
@@ -132,16 +132,16 @@ class _Lifting:
 
     def hand_keys(self, atoms: Sequence[Any]) -> None:
         """Keys that the program itself needs."""
-        self.handed.update((atom, None) for atom in atoms if not isinstance(atom, Literal) and atom in self._keys)
+        self.handed.update((var, None) for var in variables(atoms) if var in self._keys)
 
 
 def _needed(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
     """The equations on which results depend: what nobody wants need not be drawn."""
-    wanted, needed = set(_variables(jaxpr.outvars)), []
+    wanted, needed = set(variables(jaxpr.outvars)), []
     for equation in reversed(jaxpr.eqns):
         if equation.effects or not wanted.isdisjoint(equation.outvars):
             needed.append(equation)
-            wanted.update(_variables(equation.invars))
+            wanted.update(variables(equation.invars))
     return reversed(needed)
 
 
@@ -192,7 +192,3 @@ def _of_words(words: Array, kind: Any) -> Array:
         low, high = words.astype(kind.dtype).reshape(-1, 2).T
         return (high << 32 | low).reshape(kind.shape)
     return words.astype(kind.dtype).reshape(kind.shape)
-
-
-def _variables(atoms: Sequence[Any]) -> list[Var]:
-    return [atom for atom in atoms if not isinstance(atom, Literal)]
