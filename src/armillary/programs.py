@@ -95,7 +95,7 @@ class Program:
         precision: str | None = None,
         devices: int = 1,
     ):
-        for name, given in (("key", [key]), ("a seed", seeds)):
+        for name, given in (("key", [key]), ("a seed", np.unique(seeds))):
             for number in given:
                 if not 0 <= number < 2**32 or number != int(number):
                     raise InvalidValue(f"{name} is {number}, but must be a whole number from 0 to {2**32 - 1}")

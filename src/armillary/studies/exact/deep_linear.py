@@ -58,7 +58,7 @@ class DeepLinearStudy(Study):
     """Whitened principal components of the digits, and the width of the networks on them."""
     rates: tuple[float, ...] = above(0.0, default=(1.0, 2.0, 4.0), smoke=(0.5, 1.0))
     """Learning rates, before the division by depth, from which each depth takes its best."""
-    steps: int = at_least(10, default=40, smoke=50)
+    steps: int = at_least(10, default=40, smoke=50, paper=60)
     """Longest training of orthogonal and pretrained networks."""
     gaussian_steps: int = at_least(10, default=300, smoke=100, paper=4000)
     """Longest training of Gaussian networks."""
