@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend.core import Var, jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
@@ -128,7 +129,8 @@ def _started(
     if values:
         common, rest = halves(program, len(member.draw.handed))
         known = over_members(lambda row: common(*integers(row)), width, numbers)
-        one = lambda row, *mine: ended(rest(*(array[row] for array in known), *mine))
+        at = lambda row: (lax.dynamic_index_in_dim(array, row, keepdims=False) for array in known)
+        one = lambda row, *mine: ended(rest(*at(row), *mine))
         own, state, diverged, memory = over_members(one, width, which, *values)
     else:
         whole = jaxpr_as_fun(program)
@@ -173,7 +175,8 @@ def start_of(
     else:
         numbers = jax.ShapeDtypeStruct((len(seeds), draw.words), np.uint32)
     keys = Keys(*jax.device_put((own[which], steps[which])))
-    values, which = jax.device_put((values, which.astype(np.int32)))
+    # Unsigned, because a signed place may count from the end, which takes three operations an axis to find out.
+    values, which = jax.device_put((values, which.astype(np.uint32)))
     return _start.bind(template, paths, values, numbers, keys, which, alone)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 from armillary.errors import InvalidValue, require_between
 
@@ -43,27 +43,55 @@ class Krylov(NamedTuple):
 
     basis: Float[Array, "row parameter"]
     projected: Float[Array, "row row"]
-    filled: Int[Array, ""]
-    kept: Int[Array, ""]
+    filled: UInt[Array, ""]
+    kept: UInt[Array, ""]
     products: Int[Array, ""]
+
+    @property
+    def last(self) -> Vector:
+        """The vector whose product is wanted next."""
+        return _row(self.basis, self.filled)
+
+    @property
+    def coupling(self) -> Float[Array, ""]:
+        """What leads out of the space that is there."""
+        return lax.dynamic_slice(self.projected, (self.filled - 1, self.filled), (1, 1))[0, 0]
+
+    @property
+    def there(self) -> Bool[Array, " row"]:
+        """Which rows of the basis are."""
+        return lax.iota(self.filled.dtype, len(self.projected)) < self.filled
+
+
+# Places are unsigned, and rows are written by slices: `jnp`'s indices may count from the end, and its writes may be
+# anywhere, which together took half of a search's equations and so of its compilation.
+def _row(matrix: Array, index: Array) -> Array:
+    return lax.dynamic_index_in_dim(matrix, index, keepdims=False)
+
+
+def _with(matrix: Array, part: Array, *place: Any) -> Array:
+    """The matrix with a part of it written anew, from `place` on."""
+    return lax.dynamic_update_slice(matrix, part, [jnp.asarray(at, jnp.uint32) for at in place])
 
 
 def begun(start: Vector, size: int) -> Krylov:
     """An empty space that starts with a vector (any but 0 or nan)."""
     # A start known when the program is compiled would be folded: a constant of the whole basis' size, several times.
     start = lax.optimization_barrier(start)
-    basis = jnp.zeros((size + 1, start.size), start.dtype).at[0].set(start / jnp.linalg.norm(start))
-    zero = jnp.zeros((), jnp.int32)
-    return Krylov(basis, jnp.zeros((size + 1, size + 1), start.dtype), zero, zero, zero)
+    basis = _with(jnp.zeros((size + 1, start.size), start.dtype), (start / jnp.linalg.norm(start))[None], 0, 0)
+    none = jnp.zeros((), jnp.uint32)
+    return Krylov(basis, jnp.zeros((size + 1, size + 1), start.dtype), none, none, jnp.zeros((), jnp.int32))
 
 
 def expanded(space: Krylov, image: Vector) -> Krylov:
     """The space one larger, given the operator's product with its last vector."""
     basis, projected, j = space.basis, space.projected, space.filled
-    row = projected[j]
-    last, before = basis[j], jnp.maximum(j - 1, 0)
+    row, last = _row(projected, j), space.last
+    before = jnp.maximum(j, 1) - 1
     # What couples to earlier vectors is known by symmetry: the one before or, after a restart, all that were kept.
-    rest = lax.cond(j == space.kept, lambda: image - row @ basis, lambda: image - row[before] * basis[before])
+    rest = lax.cond(
+        j == space.kept, lambda: image - row @ basis, lambda: image - _row(row, before) * _row(basis, before)
+    )
     along = rest @ last
     rest = rest - along * last
     again = basis @ rest
@@ -71,8 +99,9 @@ def expanded(space: Krylov, image: Vector) -> Krylov:
     norm = jnp.linalg.norm(rest)
     # Rounding is all that is left once the space is invariant.
     norm = jnp.where(norm > 10 * jnp.finfo(norm.dtype).eps * jnp.linalg.norm(image), norm, 0.0)
-    basis = basis.at[j + 1].set(jnp.where(norm > 0, rest / jnp.where(norm > 0, norm, 1.0), 0.0))
-    projected = projected.at[j, j].set(along + again[j]).at[j, j + 1].set(norm).at[j + 1, j].set(norm)
+    basis = _with(basis, jnp.where(norm > 0, rest / jnp.where(norm > 0, norm, 1.0), 0.0)[None], j + 1, 0)
+    for value, *place in ((along + _row(again, j), j, j), (norm, j, j + 1), (norm, j + 1, j)):
+        projected = _with(projected, value[None, None], *place)
     return Krylov(basis, projected, j + 1, space.kept, space.products + 1)
 
 
@@ -92,7 +121,7 @@ def unknown_ritz(size: int, dtype: Any) -> Ritz:
 
 def ritz(space: Krylov, which: Which) -> Ritz:
     """What the space knows of the operator; the first `space.filled` values count."""
-    there = jnp.arange(len(space.projected)) < space.filled
+    there = space.there
     block = jnp.where(there[:, None] & there, space.projected, 0.0)
     values, vectors = jnp.linalg.eigh(block)
     # A vector of the empty part has no weight in the part that is there.
@@ -105,37 +134,36 @@ def ritz(space: Krylov, which: Which) -> Ritz:
         case _:  # the outermost on either side first, in turn
             up, down = (jnp.cumsum(known[::-1])[::-1], jnp.cumsum(known))
             worth = -jnp.minimum(2 * up, 2 * down + 1).astype(values.dtype)
-    order = jnp.argsort(jnp.where(known, -worth, jnp.inf))
+    order = jnp.argsort(jnp.where(known, -worth, jnp.inf)).astype(jnp.uint32)
     values, vectors = values[order], vectors[:, order]
-    coupling = space.projected[space.filled - 1, space.filled]
-    return Ritz(values, vectors, jnp.abs(coupling * vectors[space.filled - 1]))
+    return Ritz(values, vectors, jnp.abs(space.coupling * _row(vectors, space.filled - 1)))
 
 
 def settled(space: Krylov, found: Ritz, count: int, tolerance: float) -> Bool[Array, ""]:
     """Whether the first `count` residuals are below `tolerance` times their values, or rounding."""
-    scale = jnp.max(jnp.abs(jnp.where(jnp.arange(len(found.values)) < space.filled, found.values, 0.0)))
+    scale = jnp.max(jnp.abs(jnp.where(space.there, found.values, 0.0)))
     floor = 50 * jnp.finfo(scale.dtype).eps * scale
     close = found.residuals[:count] <= jnp.maximum(tolerance * jnp.abs(found.values[:count]), floor)
-    invariant = (space.projected[space.filled - 1, space.filled] == 0) & (space.filled >= count)
-    return (jnp.all(close) & (space.filled >= count)) | invariant
+    return (jnp.all(close) | (space.coupling == 0)) & (space.filled >= count)
 
 
 def restarted(space: Krylov, found: Ritz, keep: int) -> Krylov:
     """A full space cut down to its `keep` best Ritz vectors and the direction in which it was growing."""
     size = len(space.projected) - 1
     # One product of all that is kept: nothing of the basis is read after the first write, so that it is written in place.
-    stays = found.coordinates[:, : keep + 1].at[:, keep].set(0.0).at[size, keep].set(1.0)
-    basis = space.basis.at[: keep + 1].set(stays.T @ space.basis).at[keep + 1 :].set(0.0)
+    stays = _with(jnp.eye(size + 1, keep + 1, keep - size, dtype=space.basis.dtype), found.coordinates[:, :keep], 0, 0)
+    basis = _with(_with(space.basis, stays.T @ space.basis, 0, 0), jnp.zeros_like(space.basis[keep + 1 :]), keep + 1, 0)
     coupling = space.projected[size - 1, size] * found.coordinates[size - 1, :keep]
-    projected = jnp.zeros_like(space.projected).at[jnp.arange(keep), jnp.arange(keep)].set(found.values[:keep])
-    projected = projected.at[keep, :keep].set(coupling).at[:keep, keep].set(coupling)
+    block = jnp.diag(found.values[:keep])
+    projected = jnp.block([[block, coupling[:, None]], [coupling, jnp.zeros(1, block.dtype)]])
+    projected = _with(jnp.zeros_like(space.projected), projected, 0, 0)
     kept = jnp.asarray(keep, space.kept.dtype)
     return Krylov(basis, projected, kept, kept, space.products)
 
 
 def result(space: Krylov, found: Ritz, count: int, done: Array) -> Eigenpairs:
     """The first `count` Ritz pairs in descending order."""
-    order = jnp.argsort(-found.values[:count])
+    order = jnp.argsort(-found.values[:count]).astype(jnp.uint32)
     vectors = (found.coordinates[:, :count].T @ space.basis)[order]
     vectors = vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
     following = found.coordinates[:, min(count, len(found.values) - 1)] @ space.basis
@@ -214,11 +242,11 @@ def eigenpairs(
 
         def step(state: tuple[Krylov, Ritz]) -> tuple[Krylov, Ritz]:
             space = ready(*state, keep)
-            return grown(space, product(space.basis[space.filled]), which)
+            return grown(space, product(space.last), which)
 
         space, found = lax.while_loop(lambda state: go_on(*state, count, tolerance, most), step, (space, found))
     else:
         while go_on(space, found, count, tolerance, most):
             space = ready(space, found, keep)
-            space, found = grown(space, product(space.basis[int(space.filled)]), which)
+            space, found = grown(space, product(space.last), which)
     return result(space, found, count, settled(space, found, count, tolerance))

@@ -99,7 +99,7 @@ def spectral_norm(weight: Float[Array, "output input"]) -> Float[Array, ""]:
         most = jnp.linalg.eigvalsh(scaled.T @ scaled)[-1]
     else:
         start = jax.random.normal(jax.random.key(0), scaled.shape[1:], scaled.dtype)
-        grown = lambda _, space: eigen.expanded(space, scaled.T @ (scaled @ space.basis[space.filled]))
+        grown = lambda _, space: eigen.expanded(space, scaled.T @ (scaled @ space.last))
         space = lax.fori_loop(0, STEPS, grown, eigen.begun(start, STEPS))
         most = jnp.linalg.eigvalsh(space.projected[:STEPS, :STEPS])[-1]
     return size * jnp.sqrt(jnp.maximum(most, 0.0))

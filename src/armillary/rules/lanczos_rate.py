@@ -71,12 +71,12 @@ def extent(product: Callable[[Array], Array], start: Float[Array, " parameter"],
 
     def grown(_: Any, space: eigen.Krylov) -> eigen.Krylov:
         # An invariant space has nothing to add: its next vector is 0.
-        open_still = jnp.any(space.basis[space.filled] != 0)
-        return lax.cond(open_still, lambda: eigen.expanded(space, product(space.basis[space.filled])), lambda: space)
+        open_still = jnp.any(space.last != 0)
+        return lax.cond(open_still, lambda: eigen.expanded(space, product(space.last)), lambda: space)
 
     space = lax.fori_loop(0, steps, grown, eigen.begun(start, steps))
     found = eigen.ritz(space, "largest")
-    there = jnp.arange(len(found.values)) < space.filled
+    there = space.there
     weights = jnp.where(there, found.coordinates[0, :] ** 2, 0.0)
     high = jnp.max(jnp.where(there, jnp.abs(found.values), 0.0))
     alone = there & (found.values > 0) & (weights <= SIGNAL / start.size)
