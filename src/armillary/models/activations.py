@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import jax
@@ -147,12 +146,6 @@ def _gaussian_mean(name: str) -> float:
     nodes, weights = np.polynomial.legendre.leggauss(100)
     z = 6 * (nodes + 1)
 
-    def both_sides() -> np.ndarray:
-        with jax.enable_x64(True):
-            return np.asarray(activation(name)(jnp.asarray(np.stack([z, -z])))).sum(0)
-
-    # In a thread of its own, which no trace reaches: it is asked for while networks are traced, and under vmap
-    # `jax.ensure_compile_time_eval` lets functions with a derivative of their own through to the trace.
-    with ThreadPoolExecutor(1) as apart:
-        values = apart.submit(both_sides).result()
+    with jax.core.eval_context(), jax.enable_x64(True):  # it is asked for while networks are traced
+        values = np.asarray(activation(name)(jnp.asarray(np.stack([z, -z])))).sum(0)
     return float(6 * np.sum(weights * values * np.exp(-(z**2) / 2)) / np.sqrt(2 * np.pi))

@@ -6,6 +6,7 @@ K_l = S_l R_l with R_l = 1 + R_(l-1) e(S_(l-1)), where e(S) = S g'(S)/g(S) stays
 so small that only the lowest term counts, log |S| and R of all layers that are left follow at once (derived here).
 """
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -32,6 +33,10 @@ LARGEST = 700.0
 
 TERMS = 8
 """Coefficients that all series have at least: kernels of different short ones then share a program."""
+
+
+GRID = np.linspace(0.0, 1.0, 2001)
+"""Where a dual is looked at: all who want it at some place want a program of this shape, which is compiled once."""
 
 
 class Series(eqx.Module):
@@ -105,7 +110,24 @@ def normalised(found: Dual, xi: Array) -> tuple[Array, Array]:
     return value / whole, slope / whole
 
 
-_slope_at_one = Compiled(lambda phi, one: phi.values(one)[1], FASTEST)
+def dual_at(phi: str | Activation, xi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """g and g' of an activation at numbers, in float64 whatever the setting, and also while something else is traced.
+
+    >>> print(*dual_at("relu", np.array([0.0, 1.0])))  # 1/pi and 1, 1/2 and 1
+    [0.31830989 1.        ] [0.5 1. ]
+    """
+    with jax.core.eval_context(), jax.enable_x64(True):
+        value, slope = _dual_at(phi, jnp.asarray(xi, float))
+        return np.asarray(value), np.asarray(slope)
+
+
+_dual_at = Compiled(lambda phi, xi: normalised(dual(phi), xi), FASTEST)
+
+
+@functools.lru_cache(64)
+def _steepness(phi: str | Activation) -> float:
+    """g'(1)."""
+    return float(dual_at(phi, GRID)[1][-1])
 
 
 class DeepKernel(Kernel):
@@ -158,8 +180,7 @@ class DeepKernel(Kernel):
             if is_traced(self.phi.weights) or type(self.phi.weights) is object:
                 return 1.0
             return float(np.asarray(self.phi.weights) @ np.arange(len(self.phi.weights)))
-        with jax.ensure_compile_time_eval():
-            return float(_slope_at_one(self.phi, jnp.ones(())))
+        return _steepness(self.phi.activation)
 
     def logarithm(self, x: Float[Array, "left input"], y: Float[Array, "right input"]) -> tuple[Array, Array]:
         """log |k| and the sign of k, [left, right]."""

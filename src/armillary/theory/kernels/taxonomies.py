@@ -15,11 +15,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from armillary.compiled import FASTEST, Compiled
 from armillary.errors import InvalidValue, require_between
 from armillary.models.activations import Activation, Hermite, activation
 from armillary.models.radial_kernel import RadialKernel, distance_kernel, table_of_gaps
-from armillary.theory.kernels.depth import normalised
+from armillary.theory.kernels.depth import GRID, dual_at
 from armillary.theory.kernels.duals import dual, require_slope
 from armillary.theory.kernels.series import hermite, nodes, require_integrable
 
@@ -81,10 +80,9 @@ def taxonomy(phi: str | Activation) -> Taxonomy:
     require_slope(phi, found)
     if not found.closed:
         require_integrable(phi, 1.0)
-    g = lambda xi: _dual(phi, np.atleast_1d(xi))
-    (mean, _), (linear, steep) = g([0.0, 1.0])
-    mean, linear, steep = (0.0 if abs(v) < NONE else float(v) for v in (mean, linear, steep))
-    still = _fixed_point(lambda xi: g(xi)[0] - xi) if mean else 0.0
+    values, slopes = _dual(phi, GRID)
+    mean, linear, steep = (0.0 if abs(v) < NONE else float(v) for v in (values[0], slopes[0], slopes[-1]))
+    still = _fixed_point(lambda xi: _dual(phi, xi)[0] - xi) if mean else 0.0
     if abs(linear - 1) < NONE or steep < 1 - NONE:
         return Taxonomy("none", mean, linear, steep, float("nan"), still)
     if mean:
@@ -94,19 +92,13 @@ def taxonomy(phi: str | Activation) -> Taxonomy:
     return Taxonomy("singular kernel", mean, linear, steep, singular_order(linear, steep), 0.0)
 
 
-def _dual(phi: str | Activation, xi: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _dual(phi: str | Activation, xi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """g and g' of an activation divided by its root mean square."""
-    xi = np.asarray(xi, float)
-    if isinstance(phi, Hermite):
-        weights, orders = series_of(phi)
-        g = np.polynomial.Polynomial(np.bincount(orders.astype(int), weights))
-        return g(xi), g.deriv()(xi)
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        value, slope = _compiled(phi, jnp.asarray(xi))
-        return np.asarray(value), np.asarray(slope)
-
-
-_compiled = Compiled(lambda phi, xi: normalised(dual(phi), xi), FASTEST)
+    if not isinstance(phi, Hermite):
+        return dual_at(phi, xi)
+    weights, orders = series_of(phi)
+    g = np.polynomial.Polynomial(np.bincount(orders.astype(int), weights))
+    return g(xi), g.deriv()(xi)
 
 
 @functools.lru_cache(16)
@@ -123,7 +115,7 @@ def _fixed_point(gap: Callable[[np.ndarray], np.ndarray]) -> float:
     """The smallest root of g(xi) - xi in [0, 1], which is above 0 at 0: sought on finer and finer grids."""
     low, high = 0.0, 1.0
     for _ in range(5):
-        grid = np.linspace(low, high, 2001)
+        grid = low + (high - low) * GRID
         crossed = np.flatnonzero(gap(grid) <= 0)
         if not len(crossed):
             return 1.0
