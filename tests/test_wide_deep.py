@@ -244,7 +244,7 @@ def test_the_arc_has_its_regions_and_its_wrong_labels():
 
 def deep(phi=PLANE, depth=20, tangent=0.0, solver=None, samples=30, reference=None):
     task = DirichletClasses(samples=samples, test_samples=50)
-    probes = [Agreement("limit", KernelVote(), koenigs_kernel(PLANE) if reference is None else reference)]
+    probes = [Agreement(KernelVote(), {"limit": koenigs_kernel(PLANE) if reference is None else reference})]
     model = DeepKernel(phi, depth, tangent, scaled=True) if phi else LinearKernel()
     return arm.Experiment(task, model, Solved(solver or KernelRidge()), probes, arm.At((0,)), precision="float64")
 
@@ -285,7 +285,7 @@ def test_shapes_near_their_limits():
 
 def test_agreement_counts_decisions():
     task = ArcRegions(samples=50, share=0.3, test_samples=100)
-    probes = [Agreement("bayes", BayesClassifier()), Agreement("majority", KernelVote(), distance_kernel(0.0)), TestFit(), NetworkOutputs(100)]  # fmt: skip
+    probes = [Agreement(BayesClassifier(), {"bayes": None}), Agreement(KernelVote(), {"majority": distance_kernel(0.0)}), TestFit(), NetworkOutputs(100)]  # fmt: skip
     experiment = arm.Experiment(task, koenigs_kernel(optimal_activation(1)), Solved(KernelVote()), probes, arm.At((0,)))
     seen = arm.simulate(experiment, seeds=2).isel(time=0)
     said = np.where(seen.test_outputs.isel(output=0) < 0, -1, 1)
@@ -315,7 +315,8 @@ def test_agreement_counts_decisions():
         (lambda: DirichletClasses((1.0, 2.0), (1.0, 2.0, 3.0)), "2 and 3 parameters"),
         (lambda: DirichletClasses(targets=SUM), "unknown targets 'sum'"),
         (lambda: ArcRegions(flip=0.7), "flip"),
-        (lambda: Agreement("x", "nothing"), "must have fit"),
+        (lambda: Agreement("nothing", {"x": None}), "must have fit"),
+        (lambda: Agreement(BayesClassifier(), {}), "must be {name: model}, of one model at least"),
         (lambda: BayesClassifier().fit(LinearTeacher(2, samples=2), UNSET, None, UNSET), "does not know its Bayes classifier"),
         (lambda: KernelVote().fit(LinearTeacher(2, samples=2), UNSET, LinearKernel(), UNSET), "not a LinearKernel"),
     ],
@@ -328,6 +329,6 @@ def test_bad_input_gets_one_clear_line(wrong, words, unchecked):
 
 def test_probes_refuse_what_has_no_test_samples():
     network = MLP(4)(jax.random.key(0), 2, 1)
-    for probe in (TestFit(), Agreement("bayes", BayesClassifier())):
+    for probe in (TestFit(), Agreement(BayesClassifier(), {"bayes": None})):
         with pytest.raises(ProbeError, match="looks at test samples"):
             arm.probe(network, [probe], data=(jnp.ones((3, 2)), jnp.ones((3, 1))))

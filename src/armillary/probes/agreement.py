@@ -1,12 +1,15 @@
 """How often two classifiers decide alike, and how well each output is fitted."""
 
+from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
+from armillary.compiled import form_of
 from armillary.errors import InvalidValue, ProbeError
 from armillary.probes.losses import data_of
 from armillary.probes.probing import Probe
@@ -17,38 +20,56 @@ from armillary.tasks.data import Samples
 
 
 class Agreement(Probe):
-    """How often the network decides as a reference classifier does, on the test inputs.
+    """How often the network decides as reference classifiers do, on the test inputs.
 
-    The reference is `solver.fit` of `model` on the same training samples (`KernelVote` of a `distance_kernel` or a
-    `koenigs_kernel`, `KernelRidge`, `BayesClassifier`). A decision is the sign of the first output, +1 for 0 (the tie rule). Returns
-    `NAME_agreement`, the share of test inputs, and `NAME_balanced_agreement`, the mean of that share over the reference's two
-    decisions (over one, where it makes only one): chance is 1/2 in it even where classes are not balanced. Scalars in [0, 1].
-    Cost: one fit of the reference, one pass of each over the test inputs. Raises `ProbeError` without test samples, `InvalidValue`
-    for a solver without `fit`.
+    The references are `solver.fit` of each of the `models`, by name, on the same training samples (`KernelVote` of a
+    `distance_kernel` or a `koenigs_kernel`, `KernelRidge`; `BayesClassifier` needs no model: None). A decision is the sign of the
+    first output, +1 for 0 (the tie rule). Returns for each `NAME_agreement`, the share of test inputs, and `NAME_balanced_agreement`,
+    the mean of that share over the reference's two decisions (over one, where it makes only one): chance is 1/2 in it even
+    where classes are not balanced. Scalars in [0, 1]. Cost: one fit of each reference, one pass of each and of the network over
+    the test inputs. Raises `ProbeError` without test samples, `InvalidValue` for a solver without `fit` or no models.
     """
 
-    name: str = eqx.field(static=True)
     solver: Any
-    model: Any = None
+    models: dict[str, Any]
 
     def __check_init__(self):
         if not isinstance(self.solver, Solver):
             raise InvalidValue(
                 f"the solver is a {type(self.solver).__name__}, but must have fit(task, data, network, key)"
             )
+        if not isinstance(self.models, dict) or not self.models:
+            raise InvalidValue(f"models is {self.models!r}, but must be {{name: model}}, of one model at least")
 
     def __call__(self, now: Snapshot) -> Observation:
         test = _tests(now, self)
-        reference = self.solver.fit(now.task, now.data, self.model, jax.random.key(0))
-        alike = decisions(now.network, test.inputs) == (said := decisions(reference, test.inputs))
-        parts = [(jnp.sum(alike & (said == side)), jnp.sum(said == side)) for side in (-1.0, 1.0)]
-        shares = sum(hit / jnp.maximum(count, 1) for hit, count in parts)
-        kinds = sum((count > 0).astype(test.inputs.dtype) for _, count in parts)
-        words = f"agreement with {self.name.replace('_', ' ')}"
-        return {
-            f"{self.name}_agreement": Quantity(jnp.mean(alike, dtype=test.inputs.dtype), long_name=words),
-            f"{self.name}_balanced_agreement": Quantity(shares / kinds, long_name=f"balanced {words}"),
-        }
+        own = decisions(now.network, test.inputs)
+
+        def shares(model: Any) -> tuple[Array, Array]:
+            reference = self.solver.fit(now.task, now.data, model, jax.random.key(0))
+            alike = own == (said := decisions(reference, test.inputs))
+            parts = [(jnp.sum(alike & (said == side)), jnp.sum(said == side)) for side in (-1.0, 1.0)]
+            hits = sum(hit / jnp.maximum(count, 1) for hit, count in parts)
+            kinds = sum((count > 0).astype(test.inputs.dtype) for _, count in parts)
+            return jnp.mean(alike, dtype=test.inputs.dtype), hits / kinds
+
+        seen = {}
+        for name, (plain, balanced) in zip(self.models, _of_each(shares, list(self.models.values())), strict=True):
+            words = f"agreement with {name.replace('_', ' ')}"
+            seen[f"{name}_agreement"] = Quantity(plain, long_name=words)
+            seen[f"{name}_balanced_agreement"] = Quantity(balanced, long_name=f"balanced {words}")
+        return seen
+
+
+def _of_each(function: Callable[[Any], tuple[Array, Array]], models: list[Any]) -> list[tuple[Array, Array]]:
+    """What a function says of each model; models that differ in numbers alone share one program."""
+    as_jax = lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf
+    (form, *forms), leaves = zip(*(form_of(jax.tree.map(as_jax, model)) for model in models), strict=True)
+    if len(models) == 1 or not leaves[0] or any(other != form for other in forms):
+        return [function(model) for model in models]
+    stacked = [jnp.stack(each) for each in zip(*leaves, strict=True)]
+    found = lax.map(lambda each: function(*form.whole(each)), stacked)
+    return list(zip(*found, strict=True))
 
 
 class TestFit(Probe):

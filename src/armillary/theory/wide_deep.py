@@ -89,11 +89,12 @@ def shape_distance(kernel: DeepKernel) -> tuple[float, float]:
 
 
 def _references(experiment: Experiment) -> list[str]:
-    """Names of the probes that compare with the limit's classifier: a vote by its kernel, up to a factor."""
+    """Names of what is compared with and is the limit's classifier: a vote by its kernel, up to a factor."""
     wanted = limit_kernel(activation_of(experiment.model)).sizes
     return [
-        probe.name
+        name
         for probe in experiment.probes
-        if isinstance(probe, Agreement) and isinstance(probe.solver, KernelVote) and isinstance(probe.model, RadialKernel)
-        and np.ptp(np.asarray(probe.model.sizes)[:-1] - np.asarray(wanted)[:-1]) < 1e-6
-    ]  # fmt: skip
+        if isinstance(probe, Agreement) and isinstance(probe.solver, KernelVote)
+        for name, model in probe.models.items()
+        if isinstance(model, RadialKernel) and np.ptp(np.asarray(model.sizes)[:-1] - np.asarray(wanted)[:-1]) < 1e-6
+    ]

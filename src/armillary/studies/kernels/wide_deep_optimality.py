@@ -125,7 +125,7 @@ class WideDeepOptimality(Study):
         """Interpolation at several depths, compared with the classifiers of all classes."""
         own = phi if taxonomy(phi).kind == "singular kernel" else PLANE
         references = {"nearest": distance_kernel(np.inf), "majority": distance_kernel(0.0), "koenigs": koenigs_kernel(own)}
-        probes = [Agreement(name, KernelVote(), weights) for name, weights in references.items()]
+        probes = [Agreement(KernelVote(), references)]
         task = DirichletClasses(samples=self.samples if samples is None else samples, test_samples=self.tests)
         return Sweep(self._fitted(task, DeepKernel(phi, tangent=tangent, scaled=True), probes), {"depth": sorted(set(depths))})
 
@@ -135,7 +135,7 @@ class WideDeepOptimality(Study):
 
     def _on_arc(self, weights, sizes, periods=6.0, share=0.25) -> Sweep:
         task = ArcRegions(sizes[0], periods, share, test_samples=self.tests)
-        return Sweep(self._fitted(task, weights, [Agreement("bayes", BayesClassifier())], KernelVote()), {"samples": sizes})
+        return Sweep(self._fitted(task, weights, [Agreement(BayesClassifier(), {"bayes": None})], KernelVote()), {"samples": sizes})
 
     def _on_sphere(self, weights) -> Experiment:
         return self._fitted(DirichletClasses(samples=self.many, test_samples=self.tests), weights, [TestFit()], KernelVote())

@@ -65,6 +65,11 @@ class Series(eqx.Module):
             value, slope = value * s + weight, slope * s + value
         return value, slope
 
+    def slope_at_one(self, kind: Any) -> Array:
+        """g'(1), of a type of number."""
+        weights = jnp.asarray(self.weights, kind)
+        return weights @ jnp.arange(len(weights), dtype=kind)
+
     def goes_on(self, s: Array) -> Array:
         """Where g is not yet its lowest term alone."""
         return (jnp.abs(s) > NEGLIGIBLE) | (jnp.asarray(self.weights)[0] > 0)
@@ -92,6 +97,10 @@ class ClosedForm(eqx.Module):
     def values(self, s: Array) -> tuple[Array, Array]:
         """g and g'."""
         return normalised(dual(self.activation), s)
+
+    def slope_at_one(self, kind: Any) -> Array:
+        """g'(1), of a type of number."""
+        return self.values(jnp.ones((), kind))[1]
 
     def goes_on(self, s: Array) -> Array:
         """Everywhere."""
@@ -210,7 +219,7 @@ class DeepKernel(Kernel):
 
     def _own(self, layers: Array) -> Array:
         """1 + g'(1) + ... + g'(1)^layers."""
-        slope = self.phi.values(jnp.ones((), layers.dtype))[1]
+        slope = self.phi.slope_at_one(layers.dtype)
         flat = jnp.abs(slope - 1) < 1e-12
         return jnp.where(flat, layers + 1, (slope ** (layers + 1) - 1) / jnp.where(flat, 1.0, slope - 1))
 
