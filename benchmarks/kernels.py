@@ -30,7 +30,8 @@ JOBS = {
     "finite NTK, n = 500, mean over outputs": ["armillary_mean_500", "jax_mean_500", "neural_tangents_mean_500"],
     "convolutional NTK, 5 layers, pooled, 4 x 4 images of 32 x 32 x 3": ["armillary_conv_4", "neural_tangents_conv_4"],
     "the same, 16 x 16 images": ["armillary_conv_16", "neural_tangents_conv_16"],
-    "the same, 64 x 64 images": ["armillary_conv_64"],  # the peer takes two hours: `python kernels.py neural_tangents_conv_64`
+    # The peer takes hours here: `python kernels.py neural_tangents_conv_64`.
+    "the same, 64 x 64 images": ["armillary_conv_64"],
 }
 SIZES = (784, 512, 512, 10)
 

@@ -25,7 +25,7 @@ from armillary.rules.votes import BayesClassifier, KernelVote
 from armillary.tasks import Data, GivenSamples, LinearTeacher, Samples
 from armillary.tasks.sphere import ArcRegions, DirichletClasses
 from armillary.theory.kernels import dual, kernel
-from armillary.theory.kernels.depth import DeepKernel, logarithms
+from armillary.theory.kernels.depth import DeepKernel, dual_at, logarithms
 from armillary.theory.kernels.taxonomies import (
     koenigs,
     koenigs_kernel,
@@ -281,6 +281,35 @@ def test_shapes_near_their_limits():
     assert shape_distance(DeepKernel(MAJORITY, 40))[0] < 1e-6
     assert shape_distance(DeepKernel(NEAREST, 12))[0] < 1e-6
     assert taxonomy(activation_of(DeepKernel(MAJORITY, 3))).kind == "majority"
+
+
+def test_references_of_one_kind_share_a_program_and_change_nothing(unchecked):
+    task = DirichletClasses(samples=30, test_samples=50)
+    data = task.draw(jax.random.key(0))
+    kernels = {"nearest": distance_kernel(np.inf), "majority": distance_kernel(0.0), "Hilbert": distance_kernel(1.0)}
+    network = KernelRidge().fit(task, data, DeepKernel(PLANE, 3), jax.random.key(0))
+    look = lambda models: arm.probe(network, [Agreement(KernelVote(), models)], data=data)
+    together = look(kernels)
+    assert len({together[f"{name}_agreement"].item() for name in kernels}) == 3
+    for name, reference in kernels.items():
+        alone = look({name: reference})
+        for quantity in (f"{name}_agreement", f"{name}_balanced_agreement"):
+            assert together[quantity].item() == alone[quantity].item()
+    mixed = look({"deep": DeepKernel(MAJORITY, 10, scaled=True), "majority": kernels["majority"]})
+    assert mixed.majority_agreement.item() == together.majority_agreement.item()
+
+
+def test_duals_are_numbers_also_where_something_is_traced():
+    seen = []
+
+    def asked(x):
+        seen.append((dual_at("erf", np.array([0.5]))[0], taxonomy("relu").slope, DeepKernel("gelu", 3.0).depth))
+        return x
+
+    jax.jit(jax.vmap(asked))(jnp.ones(2))
+    [(value, slope, _)] = seen
+    np.testing.assert_allclose(value, np.arcsin(1 / 3) / np.arcsin(2 / 3), rtol=1e-12)
+    assert slope == pytest.approx(1.0, abs=1e-12)
 
 
 def test_agreement_counts_decisions():
