@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import eval_context
 from jax.scipy.special import erf
 from jaxtyping import Array
 
@@ -146,6 +147,6 @@ def _gaussian_mean(name: str) -> float:
     nodes, weights = np.polynomial.legendre.leggauss(100)
     z = 6 * (nodes + 1)
 
-    with jax.core.eval_context(), jax.enable_x64(True):  # it is asked for while networks are traced
+    with eval_context(), jax.enable_x64(True):  # it is asked for while networks are traced
         values = np.asarray(activation(name)(jnp.asarray(np.stack([z, -z])))).sum(0)
     return float(6 * np.sum(weights * values * np.exp(-(z**2) / 2)) / np.sqrt(2 * np.pi))

@@ -45,7 +45,7 @@ class Agreement(Probe):
         test = _tests(now, self)
         own = decisions(now.network, test.inputs)
 
-        def shares(model: Any) -> tuple[Array, Array]:
+        def shares(model: Any) -> tuple[Any, Any]:
             reference = self.solver.fit(now.task, now.data, model, jax.random.key(0))
             alike = own == (said := decisions(reference, test.inputs))
             parts = [(jnp.sum(alike & (said == side)), jnp.sum(said == side)) for side in (-1.0, 1.0)]
@@ -61,7 +61,7 @@ class Agreement(Probe):
         return seen
 
 
-def _of_each(function: Callable[[Any], tuple[Array, Array]], models: list[Any]) -> list[tuple[Array, Array]]:
+def _of_each(function: Callable[[Any], tuple[Any, Any]], models: list[Any]) -> list[tuple[Any, Any]]:
     """What a function says of each model; models that differ in numbers alone share one program."""
     as_jax = lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf
     (form, *forms), leaves = zip(*(form_of(jax.tree.map(as_jax, model)) for model in models), strict=True)

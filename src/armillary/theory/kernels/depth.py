@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import eval_context
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
@@ -125,7 +126,7 @@ def dual_at(phi: str | Activation, xi: np.ndarray) -> tuple[np.ndarray, np.ndarr
     >>> print(*dual_at("relu", np.array([0.0, 1.0])))  # 1/pi and 1, 1/2 and 1
     [0.31830989 1.        ] [0.5 1. ]
     """
-    with jax.core.eval_context(), jax.enable_x64(True):
+    with eval_context(), jax.enable_x64(True):
         value, slope = _dual_at(phi, jnp.asarray(xi, float))
         return np.asarray(value), np.asarray(slope)
 
