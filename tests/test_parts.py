@@ -299,8 +299,22 @@ def test_experiments_are_rebuilt_from_their_trajectory():
     np.testing.assert_array_equal(arm.simulate(again).train_loss, measured.train_loss)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64", "bool"])
+@pytest.mark.parametrize("rows", [1, 700])
+def test_arrays_of_an_experiment_come_back_bit_for_bit(dtype, rows):
+    inputs = np.random.default_rng(0).normal(size=(rows, 3))
+    inputs[0] = [np.nan, np.inf, -0.0] if dtype.startswith("float") else 0
+    holder = probes.Agreement(arm.rules.BayesClassifier(), {"any": inputs.astype(dtype)})
+    written = experiment_to_json(holder)
+    read = np.asarray(experiment_from_json(written).models["any"])
+    assert read.dtype == dtype and read.shape == (rows, 3)
+    assert read.tobytes() == inputs.astype(dtype).tobytes()
+    assert len(written) < 40 * rows * 3 + 300
+
+
 @pytest.mark.parametrize("text", ["", "3", "{", "[]", '{"type": "os.system"}', '{"type": "Experiment"}', '{"type": "Experiment", "task": [1]}',
-                                  '{"type": "DeepLinear", "depth": -1}', '{"type": "Optax", "make": {"optax": "__builtins__"}}'])  # fmt: skip
+                                  '{"type": "DeepLinear", "depth": -1}', '{"type": "x", "y": {"array": "AAA", "shape": [1], "dtype": "bool"}}',
+                                  '{"array": "AAAA", "shape": [7], "dtype": "int32", "type": ""}', '{"type": "Optax", "make": {"optax": "__builtins__"}}'])  # fmt: skip
 def test_what_is_no_experiment_is_refused_in_one_line(text):
     with pytest.raises(arm.ArmillaryError) as caught:
         experiment_from_json(text)

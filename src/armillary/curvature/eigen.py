@@ -64,7 +64,7 @@ class Krylov(NamedTuple):
 
 
 # Places are unsigned, and rows are written by slices: `jnp`'s indices may count from the end, and its writes may be
-# anywhere, which together took half of a search's equations and so of its compilation.
+# anywhere, which together were a quarter of the equations of a search and so of its compilation.
 def _row(matrix: Array, index: Array) -> Array:
     return lax.dynamic_index_in_dim(matrix, index, keepdims=False)
 
