@@ -88,6 +88,31 @@ def test_no_outcome_is_lost_when_a_helper_ends_early(crew):
         cores.all_of(work, range(20))
 
 
+STUDY = """
+from dataclasses import dataclass
+from typing import ClassVar
+import armillary as arm
+from armillary.study import Claim, Paper, Study
+
+@dataclass(frozen=True, kw_only=True)
+class Four(Study):
+    \"""Deep linear networks of four widths.\"""
+    paper: ClassVar = Paper("Four", authors="N. N.", year=2000)
+
+    def experiments(self):
+        task = arm.tasks.LinearTeacher(dimension=6, samples=12)
+        make = lambda width: arm.Experiment(
+            task, arm.models.DeepLinear(depth=1, width=width), arm.rules.Descent(arm.rules.SGD(0.1), steps=300), [arm.probes.Losses()])
+        return {f"width {width}": arm.Sweep(make(width), {"learning_rate": (0.01, 0.1), "depth": (1, 2)}) for width in (6, 7, 8, 9)}
+
+    def claims(self, measured, theory):
+        for name, seen in measured.items():
+            yield Claim(name, "the loss on the way", measured=seen.train_loss.mean(), at_most=1.0)
+
+    def figures(self, measured, theory):
+        return ()
+"""
+
 THREADS = """
 import sys
 from armillary.cli import main
@@ -98,15 +123,22 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_a_study_gives_the_same_numbers_on_several_threads(tmp_path):
-    said = {}
+    study, said = tmp_path / "four.py", {}
+    study.write_text(STUDY)
     for pool in ("1", str(cores.cores() + 1)):
-        command = [sys.executable, "-c", THREADS, "run", "deep-linear", "--size", "smoke", "--json"]
+        command = [sys.executable, "-c", THREADS, "run", str(study), "--seeds", "3", "--json"]
         run = subprocess.run(
             [*command, "--out", str(tmp_path / pool)],
-            env={**os.environ, "NPROC": pool, "OPENBLAS_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                "NPROC": pool,
+                "OPENBLAS_NUM_THREADS": "1",
+                "XDG_CACHE_HOME": str(tmp_path / f"cache {pool}"),
+            },
             check=True,
             capture_output=True,
         )
         said[pool] = {claim["id"]: claim["measured"] for claim in json.loads(run.stdout)["claims"]}
     alone, together = said.values()
+    assert len(alone) == 4 and all(value == value for value in alone.values())
     assert alone == together

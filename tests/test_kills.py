@@ -26,8 +26,8 @@ def run(out: str, cache: str) -> None:
     keeper.Kept.due = lambda self, first: True
     task = arm.tasks.LinearTeacher(dimension=6, samples=12, noise=0.1)
     experiment = arm.Experiment(
-        task, arm.models.DeepLinear(depth=1, width=6), arm.rules.Descent(arm.rules.SGD(0.05), steps=3000),
-        [arm.probes.Losses(), arm.probes.WeightNorm()], arm.Evenly(31),
+        task, arm.models.DeepLinear(depth=1, width=6), arm.rules.Descent(arm.rules.SGD(0.05), steps=300),
+        [arm.probes.Losses(), arm.probes.WeightNorm()], arm.Evenly(11),
     )  # fmt: skip
     sweep(experiment, {"learning_rate": [0.01, 0.05], "depth": [1, 2, 3]}, seeds=2, out=out)
 
