@@ -85,10 +85,8 @@ class StateSpaceDynamics(Study):
     """Poles of the layer with several."""
     weights: tuple[float, ...] = setting((1.0, -0.7, 0.5))
     """The teacher's weight for each."""
-    mode_steps: int = at_least(100, default=2500, smoke=500)
-    """Steps of the layer with several channels."""
-    pole_steps: int = at_least(100, default=3000, smoke=500)
-    """Steps of the layer with several poles."""
+    steps: int = at_least(100, default=3000, smoke=500)
+    """Steps of the layers with several channels, and with several poles."""
     looks: int = at_least(20, default=120, smoke=25)
     """How often a flow is looked at."""
     stack: tuple[float, ...] = between(-0.99, 0.99, default=(0.5, 0.3, 0.7), smoke=(0.5,))
@@ -134,25 +132,21 @@ class StateSpaceDynamics(Study):
         initial = EqualEntries(0.0, 1.0) if name.endswith("one side") else EqualEntries(0.05, 0.05)
         model = StateSpace((self.pole,), initial, copies=1, capacity=max(self.copies), tied=name.startswith("tied"),
                            dilution=0.5 if name.endswith("same total") else 0.0)  # fmt: skip
-        times = At((0.0, *np.geomspace(*KINDS[name], self.looks).tolist()))
-        return Experiment(task, model, GradientFlow(1.5, tolerance=1e-8), [StateSpaceWeights()], times, "float64")
+        return Experiment(task, model, GradientFlow(1.5, tolerance=1e-8), [StateSpaceWeights()], At((0.0, *np.geomspace(*KINDS[name], self.looks).tolist())), "float64")
 
     def _modes(self, initial) -> Experiment:
         target = np.diag(self.modes)
         task = self._noise((self.pole,), (tuple(map(tuple, target.tolist())),), whitened=2.0, problem=None, sequences=8, length=64)
-        model = StateSpace((self.pole,), initial, copies=self.states)
-        return Experiment(task, model, Descent(SGD(0.002), self.mode_steps), [ModeStrength(target), Losses()], Evenly(self.mode_steps // 10 + 1), "float64")
+        return Experiment(task, StateSpace((self.pole,), initial, copies=self.states), Descent(SGD(0.002), self.steps), [ModeStrength(target), Losses()], Evenly(self.steps // 10 + 1), "float64")
 
     def _poles(self, rate: float) -> Experiment:
         model = StateSpace(self.poles, EqualEntries(0.1, 0.3), pole_rate=rate)
-        probes = [StateSpaceWeights(), StateSpaceStatistics(), Losses()]
-        return Experiment(self._noise(self.poles, self.weights), model, Descent(SGD(0.005), self.pole_steps), probes, Evenly(101), "float64")
+        return Experiment(self._noise(self.poles, self.weights), model, Descent(SGD(0.005), self.steps), [StateSpaceWeights(), StateSpaceStatistics(), Losses()], Evenly(101), "float64")
 
     def _stack(self, depth: int) -> Experiment:
         poles, factor = self.stack[:depth], self.total ** (0.5 / depth)
         model = StateSpaceStack(tuple(StateSpace((a,), EqualEntries(factor, factor)) for a in poles))
-        rule = GradientFlow(3.0, tolerance=1e-8)
-        return Experiment(self._noise(poles, (1.0,), cascade=True), model, rule, [StateSpaceWeights()], Evenly(self.looks + 1), "float64")
+        return Experiment(self._noise(poles, (1.0,), cascade=True), model, GradientFlow(3.0, tolerance=1e-8), [StateSpaceWeights()], Evenly(self.looks + 1), "float64")
 
     def _rows(self, pole: float) -> Experiment:
         model = StateSpace((pole,), Gaussian(0.03, per_entry=True), copies=self.states, periodic=False)
