@@ -1,18 +1,16 @@
 """A traced program in two halves: what some of its arguments have no part in, and the rest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
-
-Arrays = list[Any]
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 
 class Halves(NamedTuple):
-    """Functions of arrays: `common(*first)` gives what `rest(*common's, *own)` goes on from."""
+    """Programs: `common` of the first inputs gives what `rest` of that and the other inputs goes on from."""
 
-    common: Callable[..., Arrays]
-    rest: Callable[..., Arrays]
+    common: ClosedJaxpr
+    rest: ClosedJaxpr
 
 
 def halves(program: ClosedJaxpr, first: int) -> Halves:
@@ -22,8 +20,9 @@ def halves(program: ClosedJaxpr, first: int) -> Halves:
     that calls a function belongs to the rest with all of it.
 
     >>> import jax, jax.numpy as jnp
+    >>> from jax.extend.core import jaxpr_as_fun
     >>> scaled = jax.make_jaxpr(lambda a, b: b * jnp.linalg.inv(a))(jnp.eye(2), 1.0)
-    >>> common, rest = halves(scaled, 1)
+    >>> common, rest = map(jaxpr_as_fun, halves(scaled, 1))
     >>> [inverse] = common(2 * jnp.eye(2))
     >>> rest(inverse, 3.0)[0].tolist()
     [[1.5, 0.0], [0.0, 1.5]]
@@ -40,8 +39,8 @@ def halves(program: ClosedJaxpr, first: int) -> Halves:
     known = {*inputs[:first], *(var for equation in parts[0] for var in equation.outvars)}
     between = list(dict.fromkeys(var for var in variables(wanted) if var in known))
     return Halves(
-        _function(program, inputs[:first], between, parts[0]),
-        _function(program, [*between, *inputs[first:]], outputs, parts[1]),
+        _part(program, inputs[:first], between, parts[0]),
+        _part(program, [*between, *inputs[first:]], outputs, parts[1]),
     )
 
 
@@ -50,8 +49,9 @@ def variables(atoms: Sequence[Any]) -> list[Var]:
     return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
-def _function(program: ClosedJaxpr, inputs: Sequence[Var], outputs: Sequence[Any], equations: list[JaxprEqn]) -> Any:
+def _part(
+    program: ClosedJaxpr, inputs: Sequence[Var], outputs: Sequence[Any], equations: list[JaxprEqn]
+) -> ClosedJaxpr:
     effects = frozenset().union(*(equation.effects for equation in equations))
     names = program.jaxpr.debug_info.with_unknown_names()
-    part = Jaxpr(program.jaxpr.constvars, inputs, outputs, equations, effects, names)
-    return jaxpr_as_fun(ClosedJaxpr(part, program.consts))
+    return ClosedJaxpr(Jaxpr(program.jaxpr.constvars, inputs, outputs, equations, effects, names), program.consts)

@@ -51,13 +51,17 @@ class Draw:
         """32-bit words that are handed over for one member."""
         return sum(map(_words, self.handed))
 
-    def numbers(self, *keys: Words) -> Words:
-        """Those words for keys of shape (seeds, 2) each: an array (seeds, words)."""
+    def arrays(self, *keys: Words) -> list[np.ndarray]:
+        """What `program` is handed for keys of shape (seeds, 2) each, with a leading axis for the seeds; a key is two words."""
         known = dict(zip(self.keys, keys, strict=True))
         for result, work, source in self.steps:
             known[result] = work(known[source])
+        return [known[var] for var in self.handed]
+
+    def numbers(self, *keys: Words) -> Words:
+        """The same as words: an array (seeds, words)."""
         seeds = len(keys[0])
-        parts = [np.ascontiguousarray(known[var]).reshape(seeds, -1) for var in self.handed]
+        parts = [np.ascontiguousarray(array).reshape(seeds, -1) for array in self.arrays(*keys)]
         return np.concatenate([np.zeros((seeds, 0), np.uint32), *map(_as_words, parts)], 1)
 
     def integers(self, numbers: Array) -> list[Array]:

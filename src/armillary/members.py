@@ -59,8 +59,8 @@ class InPack:
     place: int
 
 
-def packed(tree: PyTree) -> PyTree:
-    """The tree with arrays that are many and alike (a deep network's layers) as one.
+def packed(tree: PyTree, together: Callable[[list[Any]], Array] = jnp.stack) -> PyTree:
+    """The tree with arrays that are many and alike (a deep network's layers) as one, put `together`.
 
     For what enters and leaves a loop over members: XLA compiles a piece of code for each array at either end, which took
     most of the compilation of deep networks' draws.
@@ -72,9 +72,9 @@ def packed(tree: PyTree) -> PyTree:
             alike.setdefault((leaf.shape, leaf.dtype), []).append(index)
     groups = [indices for indices in alike.values() if len(indices) >= MANY]  # in the order of the tree
     for pack, indices in enumerate(groups):
-        together = jnp.stack([leaves[index] for index in indices])
+        arrays = together([leaves[index] for index in indices])
         for place, index in enumerate(indices):
-            leaves[index] = InPack(pack, place) if place else Pack(together)
+            leaves[index] = InPack(pack, place) if place else Pack(arrays)
     return jax.tree.unflatten(structure, leaves)
 
 

@@ -14,13 +14,13 @@ import jax
 import numpy as np
 
 from armillary import engine
-from armillary.compiled import FASTEST, LIGHT, Bound
+from armillary.compiled import FASTEST, LIGHT
 from armillary.cores import all_of, side_by_side
 from armillary.devices import mesh_of, spread
 from armillary.errors import InvalidValue
 from armillary.members import as_arrays, bytes_of
 from armillary.stages import Stages
-from armillary.starting import Members, start_of
+from armillary.starting import Members, Start
 from armillary.store.blocks import Block, joined
 
 CACHE = 1 << 19
@@ -36,7 +36,7 @@ OPERATIONS_A_SECOND = 1e9
 """Elementary operations that small networks get done on a core, for estimates (see `armillary.work`)."""
 
 LARGE_DRAW = 1 << 25
-"""Bytes of data and states from which on a draw counts as large."""
+"""Bytes of data and states from which on a draw is worth more than the quickest compilation."""
 
 WIDEST = 32
 """Members side by side on a CPU at most: beyond, nothing is gained."""
@@ -128,7 +128,7 @@ class Program:
     @cached_property
     def _shapes(self) -> Members:
         with self.numbers():
-            return self._start(np.arange(self.members), drawn=False).shapes()
+            return self._start(np.arange(self.members)).shapes()
 
     @property
     def each(self) -> int:
@@ -152,17 +152,15 @@ class Program:
         # Each flow takes solver steps of its own: side by side all would wait for the slowest.
         return int(np.clip(CACHE // each, 1, WIDEST)) if self.template.discrete else 1
 
-    def _start(self, index: np.ndarray, *, large: bool = False, drawn: bool = True) -> Bound:
-        """What draws these members; a large draw is worth more than the quickest compilation."""
+    def _start(self, index: np.ndarray) -> Start:
+        """These members, to be drawn and begun."""
         mine = [column[index] for column in self.columns]
         seeds, which = self.seeds[index], np.arange(index.size)
         if self.columns:  # members of one seed share what their values have no part in
             rows = min(index.size, np.unique(self.seeds).size)
             seeds, which = np.unique(seeds, return_inverse=True)
             seeds = np.resize(seeds, rows)  # as many in a block that is filled up
-        given = (self.beginning, self.paths, mine, self.key, seeds, which)
-        bound = start_of(*given, company=seeds.size == 1 and not large, drawn=drawn)
-        return bound.under(LIGHT if large else FASTEST)
+        return Start(self.beginning, self.paths, mine, self.key, seeds, which)
 
     def layout(self, memory: int, width: int | None) -> Layout:
         """Blocks that take at most `memory` bytes, with so many members side by side (None: choose)."""
@@ -183,8 +181,13 @@ class Program:
         """The members of the block that starts at `first`."""
         index = np.clip(np.arange(first, first + layout.size), 0, self.members - 1)  # the last block is filled up
         with self.numbers():
-            draw = self._start(index, large=layout.size * layout.each > LARGE_DRAW)
-            members = draw.whole(draw(draw.leaves))
+            start = self._start(index)
+            # All members count, not this block's: how one is drawn must not depend on how they are laid out.
+            members = start.in_numpy() if start.is_quick(self.members) else None
+            if members is None:
+                large = layout.size * layout.each > LARGE_DRAW
+                draw = start.compiled(company=start.seeds.size == 1 and not large).under(LIGHT if large else FASTEST)
+                members = draw.whole(draw(draw.leaves))
             mesh = mesh_of(self.devices)
             return spread(members, mesh) if mesh else members
 

@@ -1,7 +1,7 @@
 """How members of a run are drawn and begin: one member is traced, and the program is looped over all of them."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -16,6 +16,7 @@ from armillary import threefry
 from armillary.compiled import Bound, Compiled, Form, form_of
 from armillary.dependence import halves
 from armillary.drawing import Draw, draw_of
+from armillary.interpreter import from_numpy, interpreted, is_quick
 from armillary.members import Drawn, is_key, over_members, packed
 from armillary.process import all_finite
 
@@ -43,11 +44,13 @@ class Members(eqx.Module):
 class Member(NamedTuple):
     """One member traced: its draw and start, whose results are the arrays of (process, state, diverged, memory).
 
-    - `tree` and `other`: how these are put together, and what of them is no array.
+    - `results`: the shapes of these arrays.
+    - `tree` and `other`: how they are put together, and what of them is no array.
     - `untouched`: arrays of the process that are the template's as they were given, by place: which of the template's.
     """
 
     draw: Draw
+    results: list[jax.ShapeDtypeStruct]
     tree: Any
     other: Any
     untouched: dict[int, int]
@@ -100,13 +103,114 @@ def _traced(form: Form, paths: Paths, precision: Any) -> Member:
     place_of = {var: place for place, var in enumerate(program.jaxpr.invars[:count])}
     results = enumerate(program.jaxpr.outvars[:ours])
     untouched = {place: place_of[var] for place, var in results if isinstance(var, Var) and var in place_of}
-    return Member(draw_of(program, count, 2), tree, other, untouched)
+    draw, kinds = (
+        draw_of(program, count, 2),
+        [jax.ShapeDtypeStruct(kind.shape, kind.dtype) for kind in program.out_avals],
+    )
+    return Member(draw, kinds, tree, other, untouched)
 
 
 def _follow_path(node: Any, path: tuple[str | int, ...]) -> Any:
     for name in path:
         node = node[name] if isinstance(node, dict) or isinstance(name, int) else getattr(node, name)
     return node
+
+
+class Start(NamedTuple):
+    """Members that are to begin: each draws with one of the `seeds` (`which`) and has numbers of its own at `paths`.
+
+    To be asked in the precision of the members' numbers.
+    """
+
+    template: Any
+    paths: Paths
+    values: list[np.ndarray]
+    key: int
+    seeds: np.ndarray
+    which: np.ndarray
+
+    @property
+    def member(self) -> Member:
+        """One of them, traced."""
+        return member_of(self.template, self.paths, self.values)
+
+    def shapes(self) -> Members:
+        """The members with shapes in the place of arrays; nothing is drawn."""
+        count = len(self.which)
+        found = [jax.ShapeDtypeStruct((count, *kind.shape), kind.dtype) for kind in self.member.results]
+        words: Any = jax.ShapeDtypeStruct((count, 2), np.uint32)
+        pack = lambda arrays: jnp.stack(arrays, 1)
+        return eqx.filter_eval_shape(_put_together, self.member, self._fixed(), found, Keys(words, words), pack)
+
+    def is_quick(self, members: int) -> bool:
+        """Whether so many of them are drawn sooner in NumPy than compiled."""
+        return is_quick(self.member.draw.program, members)
+
+    def in_numpy(self) -> Members | None:
+        """The members, drawn without compiling anything; None where NumPy lacks an operation, or a factorisation failed."""
+        draw, own = self.member.draw, self._own_keys()
+        handed = draw.arrays(threefry.fold_in(own, 0), threefry.fold_in(own, 1))
+        for place, var in enumerate(draw.handed):
+            if is_key(var.aval):
+                handed[place] = threefry.as_integers(handed[place])
+        program = draw.closed(self._fixed())
+        parts = halves(program, len(handed)) if self.values else (program, None)
+        first, second = (part and interpreted(part) for part in parts)
+        if first is None or (self.values and second is None):
+            return None
+        try:
+            with np.errstate(all="ignore"):  # what is not finite is found out and told (`Member`)
+                rows = [first(*(array[row] for array in handed)) for row in range(len(self.seeds))]
+                if second:
+                    mine = zip(self.which, *self.values, strict=True)
+                    rows = [second(*rows[seed], *(np.asarray(value) for value in values)) for seed, *values in mine]
+        except np.linalg.LinAlgError:
+            return None
+        columns = enumerate(zip(zip(*rows, strict=True), self.member.results, strict=True))
+        found = [
+            None if place in self.member.untouched else from_numpy(np.stack(column), kind)
+            for place, (column, kind) in columns
+        ]
+        pack = lambda arrays: jax.device_put(np.stack(arrays, 1))
+        return _put_together(self.member, self._fixed(), found, self._keys(), pack)
+
+    def compiled(self, *, company: bool) -> Bound:
+        """What draws them and begins them, compiled.
+
+        `company`: one seed or member alone is done together with itself, which nobody sees: XLA dissolves a loop of one, and
+        `FASTEST` would then round it differently.
+        """
+        alone = company and len(self.which) == 1
+        seeds, which, values = self.seeds, self.which, self.values
+        if company and len(seeds) == 1:
+            seeds = np.repeat(seeds, 2)
+        if alone:
+            which, *values = (np.repeat(rows, 2, 0) for rows in (which, *values))
+        start = self._replace(seeds=seeds, which=which, values=values)
+        own = start._own_keys()
+        numbers = jax.device_put(self.member.draw.numbers(threefry.fold_in(own, 0), threefry.fold_in(own, 1)))
+        # Unsigned, because a signed place may count from the end, which takes three operations an axis to find out.
+        values, which = jax.device_put((values, which.astype(np.uint32)))
+        return _start.bind(self.template, self.paths, values, numbers, start._keys(), which, alone)
+
+    def _own_keys(self) -> threefry.Words:
+        return threefry.fold_in(threefry.key_of(self.key), self.seeds)
+
+    def _keys(self) -> Keys:
+        own = self._own_keys()[self.which]
+        return Keys(*jax.device_put((own, threefry.fold_in(own, 2))))
+
+    def _fixed(self) -> list[Array]:
+        return jax.tree.leaves(eqx.filter(self.template, eqx.is_array))
+
+
+def _put_together(
+    member: Member, fixed: list[Array], results: list[Any], keys: Keys, pack: Callable[[list[Any]], Array]
+) -> Members:
+    """Members of what the traced program gives for each of them, with a leading axis for the members."""
+    own, state, diverged, memory = member.whole(results)
+    keys = Keys(*(jax.random.wrap_key_data(words, impl=threefry.NAME) for words in keys))
+    return Members(Drawn(packed(own, pack), member.shared(fixed)), packed(state, pack), keys, diverged, memory)
 
 
 def _started(
@@ -127,7 +231,7 @@ def _started(
         return packed(own), packed(state), diverged, memory
 
     if values:
-        common, rest = halves(program, len(member.draw.handed))
+        common, rest = map(jaxpr_as_fun, halves(program, len(member.draw.handed)))
         known = over_members(lambda row: common(*integers(row)), width, numbers)
         at = lambda row: (lax.dynamic_index_in_dim(array, row, keepdims=False) for array in known)
         one = lambda row, *mine: ended(rest(*at(row), *mine))
@@ -143,41 +247,6 @@ def _started(
 
 
 _start = Compiled(_started, kept=4)
-
-
-def start_of(
-    template: Any,
-    paths: Paths,
-    values: list[np.ndarray],
-    key: int,
-    seeds: np.ndarray,
-    which: np.ndarray,
-    *,
-    company: bool,
-    drawn: bool = True,
-) -> Bound:
-    """What draws members and begins them: each has one of the `seeds` (`which`), and numbers of its own at `paths`.
-
-    - `company`: one seed or member alone is done together with itself, which nobody sees: XLA dissolves a loop of one, and
-      `FASTEST` would then round it differently.
-    - `drawn`: whether it will be called; else only shapes can be asked for.
-    """
-    alone = company and len(which) == 1
-    if company and len(seeds) == 1:
-        seeds = np.repeat(seeds, 2)
-    if alone:
-        which, *values = (np.repeat(rows, 2, 0) for rows in (which, *values))
-    own = threefry.fold_in(threefry.key_of(key), seeds)
-    steps = threefry.fold_in(own, 2)
-    draw = member_of(template, paths, values).draw
-    if drawn:
-        numbers = jax.device_put(draw.numbers(threefry.fold_in(own, 0), threefry.fold_in(own, 1)))
-    else:
-        numbers = jax.ShapeDtypeStruct((len(seeds), draw.words), np.uint32)
-    keys = Keys(*jax.device_put((own[which], steps[which])))
-    # Unsigned, because a signed place may count from the end, which takes three operations an axis to find out.
-    values, which = jax.device_put((values, which.astype(np.uint32)))
-    return _start.bind(template, paths, values, numbers, keys, which, alone)
 
 
 def settled(members: Members) -> Members:

@@ -48,6 +48,20 @@ def bits(keys: Words, width: int, shape: Sequence[int]) -> Words:
     return (high ^ low).astype(f"uint{width}")
 
 
+def as_integers(keys: Words) -> np.ndarray:
+    """Each key (..., 2) as one integer of 64 bits (...)."""
+    return np.asarray(keys[..., 0].astype(np.uint64) << np.uint64(32) | keys[..., 1])
+
+
+def of_integers(integers: Any) -> Words:
+    """The keys (..., 2) that `as_integers` made integers of.
+
+    >>> of_integers(as_integers(key_of(7))).tolist()
+    [0, 7]
+    """
+    return np.stack([integers >> np.uint64(32), integers & np.uint64(0xFFFFFFFF)], -1).astype(np.uint32)
+
+
 def _numbered(keys: Words, shape: Sequence[int]) -> tuple[Words, Words]:
     """The ciphers of 0, 1, ... in an array of a shape, for each key."""
     flat, count = keys.reshape(-1, 2), int(np.prod(shape, dtype=np.int64))

@@ -1,32 +1,40 @@
 """Spectral densities, traces and norms of a symmetric operator, from random vectors, with their error bars."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from armillary.curvature.operators import Operator
 from armillary.errors import require_between
 
+Numbers = Array | np.ndarray
+
 
 class Quadrature(NamedTuple):
-    """The spectral measure as weighted points, one set for each random vector; the weights of a set add up to 1."""
+    """The spectral measure as weighted points, one set for each random vector; the weights of a set add up to 1.
 
-    nodes: Float[Array, "draw node"]
-    weights: Float[Array, "draw node"]
+    Arrays of JAX's or of NumPy's; in NumPy nothing is compiled.
+    """
 
-    def density(self, at: Float[Array, " point"], width: float | Array) -> Float[Array, "draw point"]:
+    nodes: Float[Numbers, "draw node"]
+    weights: Float[Numbers, "draw node"]
+
+    def density(self, at: Float[Numbers, " point"], width: float | Numbers) -> Float[Numbers, "draw point"]:
         """The density at some values, each point smeared to a Gaussian of standard deviation `width`."""
+        theirs = self.nodes.__array_namespace__()
         apart = (at[:, None] - self.nodes[:, None, :]) / width
-        bumps = jnp.exp(-(apart**2) / 2) / (jnp.sqrt(2 * jnp.pi) * width)
-        return jnp.sum(bumps * self.weights[:, None, :], axis=-1)
+        bumps = theirs.exp(-(apart**2) / 2) / (math.sqrt(2 * math.pi) * width)
+        return theirs.sum(bumps * self.weights[:, None, :], axis=-1)
 
-    def mean(self, function: Callable[[Array], Array]) -> Float[Array, " draw"]:
+    def mean(self, function: Callable[[Any], Any]) -> Float[Numbers, " draw"]:
         """The mean of a function over the spectrum, one estimate for each random vector."""
-        return jnp.sum(function(self.nodes) * self.weights, axis=-1)
+        return self.nodes.__array_namespace__().sum(function(self.nodes) * self.weights, axis=-1)
 
 
 def each(operator: Operator, function: Callable[[Any], Any], items: Any) -> Any:

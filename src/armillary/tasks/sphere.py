@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from armillary.errors import InvalidValue, require_between, unknown
 from armillary.tasks.data import Data, Samples, Task
+from armillary.tasks.wishart import chi_squares
 
 
 class DirichletClasses(Task):
@@ -56,11 +57,8 @@ class DirichletClasses(Task):
         return 1 if self.targets == "class" else 2
 
     def draw(self, key: PRNGKeyArray) -> Data:
-        # Both at once, the fewer as the first of as many: a gamma variate takes long to compile.
-        most = max(self.samples, self.test_samples)
-        both = jax.vmap(lambda k: self._samples(k, most))(jax.random.split(key))
-        of = lambda which, count: jax.tree.map(lambda a: a[which, :count], both)
-        return Data(of(0, self.samples), of(1, self.test_samples))
+        key_train, key_test = jax.random.split(key)
+        return Data(self._samples(key_train, self.samples), self._samples(key_test, self.test_samples))
 
     def sample(self, data: Data, key: PRNGKeyArray, count: int) -> Samples:
         return self._samples(key, count)
@@ -77,7 +75,7 @@ class DirichletClasses(Task):
         key_label, key_input = jax.random.split(key)
         label = jnp.where(jax.random.uniform(key_label, (count, 1)) < self.prior, -1.0, 1.0)
         alpha = jnp.where(label < 0, jnp.asarray(self.first), jnp.asarray(self.second))
-        drawn = jax.random.gamma(key_input, alpha)
+        drawn = chi_squares(key_input, 2 * alpha.ravel()).reshape(alpha.shape)  # gamma numbers, doubled
         inputs = drawn / jnp.linalg.norm(drawn, axis=1, keepdims=True)
         if self.targets == "class":
             return Samples(inputs, label)

@@ -15,7 +15,9 @@ from jaxtyping import Float
 
 from armillary.errors import InvalidValue, require_between
 from armillary.experiment import Experiment
+from armillary.members import as_arrays
 from armillary.models.diagonal import DiagonalLinear
+from armillary.once import drawn
 from armillary.rules import Descent, GradientFlow
 from armillary.tasks.sparse import SparseRegression
 from armillary.theory.assumptions import Check, Theory, kind, theory
@@ -252,6 +254,6 @@ def problem_data(task: SparseRegression, *, double: bool = True) -> tuple[np.nda
     `double` is the run's precision: random numbers differ between the two.
     """
     with jax.enable_x64(double):
-        data = task.draw(jax.random.key(0))
+        data = drawn(as_arrays(task, np.float64 if double else np.float32))
         x, y, teacher = (np.asarray(a, float) for a in (data.train.inputs, data.train.targets, data.teacher))
     return x, y[:, 0], teacher[0]

@@ -11,17 +11,16 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from armillary.compiled import FASTEST, Compiled
 from armillary.errors import InvalidValue
 from armillary.experiment import Experiment
 from armillary.models.macroscopic import Macroscopic
 from armillary.models.scaled_output import ScaledOutput
+from armillary.once import drawn
 from armillary.rules import SGD, CurvatureRate, Descent, FullBatch, GradientFlow
 from armillary.tasks.data import Samples
 from armillary.theory.assumptions import Check, Theory, kind, limit, theory
@@ -143,9 +142,6 @@ class _Parts(NamedTuple):
     centred: float
 
 
-_draw = Compiled(lambda task, key: task.draw(key), FASTEST)
-
-
 def _model(experiment: Experiment) -> tuple[Any, float, float]:
     whole = experiment.model
     if isinstance(whole, ScaledOutput):
@@ -176,7 +172,7 @@ class MacroscopicLaziness(Theory):
             yield Check(plain, "plain gradient descent", what)
             if not plain:
                 return
-        data, other = (_draw(experiment.task, jax.random.key(seed)).train for seed in (0, 1))
+        data, other = (drawn(experiment.task, seed).train for seed in (0, 1))
         if not isinstance(data, Samples):
             yield Check(False, "a finite set of training samples", f"this is a {type(data).__name__}")
             return
@@ -225,7 +221,7 @@ class MacroscopicLaziness(Theory):
 
 def _parts(experiment: Experiment) -> _Parts:
     model, scale, centred = _model(experiment)
-    data = _draw(experiment.task, jax.random.key(0)).train
+    data = drawn(experiment.task).train
     inputs, targets = np.asarray(data.inputs, float), np.asarray(data.targets, float).reshape(data.count, -1)
     return _Parts(inputs, targets, model, scale, centred)
 

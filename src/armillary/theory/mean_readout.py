@@ -5,7 +5,6 @@ and second moment alone, and so does what descent makes of these: exactly, step 
 is a mean of 0 and a second moment of 1 at the start. All of it is derived here.
 """
 
-import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -16,10 +15,10 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from armillary.compiled import FASTEST, Compiled
 from armillary.errors import InvalidValue, require_between
 from armillary.experiment import Experiment
 from armillary.models.mean_readout import MeanReadout
+from armillary.once import once
 from armillary.rules import SGD, Descent, FullBatch
 from armillary.tasks.data import Samples
 from armillary.tasks.single_index import QuadraticSingleIndex
@@ -147,7 +146,6 @@ class Problem(NamedTuple):
     target: Target
 
 
-@functools.partial(Compiled, options=FASTEST)
 def _drawn(task: QuadraticSingleIndex, key: Any) -> tuple[Any, Any]:
     data = task.draw(key)
     return data, data.teacher.form
@@ -157,7 +155,7 @@ def drawn_problem(task: QuadraticSingleIndex, precision: str = "float64") -> Pro
     """What all seeds of a numbered problem are given, as a run in that precision draws it."""
     with jax.enable_x64(precision == "float64"):
         numbers = jax.tree.map(jnp.asarray, eqx.filter(task, eqx.is_inexact_array_like))  # one program for all problems
-        data, form = _drawn(eqx.combine(numbers, task), jax.random.key(0))
+        data, form = once(_drawn, eqx.combine(numbers, task), jax.random.key(0))
     samples = []
     for part in (data.train, data.test):
         known = isinstance(part, Samples)

@@ -8,11 +8,11 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from armillary.compiled import FASTEST, Compiled
 from armillary.experiment import Experiment
 from armillary.members import as_arrays
 from armillary.models import Decoupled
 from armillary.models.state_space import EqualEntries, StateSpace, StateSpaceStack
+from armillary.once import drawn
 from armillary.tasks.sequences import FilteredNoise
 from armillary.theory.assumptions import Check, Theory, kind, limit, theory
 from armillary.theory.clocks import flow_checks, flow_times
@@ -21,8 +21,6 @@ from armillary.theory.state_space import Statistics, copies_weight, quadratic_lo
 from armillary.trajectory import Trajectory, numbered
 
 SOURCE = "Smekal et al. (2024), arXiv:2407.07279"
-
-_draw = Compiled(lambda task: task.draw(jax.random.key(0)).train, FASTEST)
 
 
 def problem_data(
@@ -33,8 +31,8 @@ def problem_data(
     `double` is the run's precision: random numbers differ between the two.
     """
     with jax.enable_x64(double):
-        drawn = _draw(as_arrays(task, np.float64 if double else np.float32))
-        return np.asarray(drawn.inputs, float), np.asarray(drawn.targets, float)
+        train = drawn(as_arrays(task, np.float64 if double else np.float32)).train
+        return np.asarray(train.inputs, float), np.asarray(train.targets, float)
 
 
 def problem_statistics(experiment: Experiment) -> Statistics:

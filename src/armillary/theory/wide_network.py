@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 import xarray as xr
 
-from armillary.compiled import FASTEST, Compiled
 from armillary.experiment import Experiment
 from armillary.models.convolutional import ConvolutionalNet
 from armillary.models.mlp import MLP
+from armillary.once import drawn
 from armillary.probes.losses import NetworkOutputs
 from armillary.rules import Descent, FullBatch, GradientFlow
 from armillary.rules.optimisers import SGD
@@ -57,7 +56,7 @@ class WideNetwork(Theory):
             yield Check(plain, "gradient descent, with or without momentum", what)
         if not lazy:
             return  # data are drawn only for what may be answered
-        data, other = (_draw(experiment.task, jax.random.key(seed)) for seed in (0, 1))
+        data, other = (drawn(experiment.task, seed) for seed in (0, 1))
         if not isinstance(data.train, Samples):
             yield Check(False, "a finite set of training samples", f"this is a {type(data.train).__name__}")
             return
@@ -78,7 +77,7 @@ class WideNetwork(Theory):
             yield limit("a stable learning rate", "the learning rate over the largest stable one", rate, 1.0)
 
     def predict(self, experiment: Experiment) -> Trajectory:
-        data, rule = _draw(experiment.task, jax.random.key(0)), experiment.rule
+        data, rule = drawn(experiment.task), experiment.rule
         how: dict[str, Any] = {"rule": "flow"}
         if isinstance(rule, Descent) and isinstance(rule.optimiser, SGD):
             momentum = float(rule.optimiser.momentum or 0.0)
@@ -117,9 +116,6 @@ class WideNetwork(Theory):
             {"units": "1", "long_name": "relative change of the kernel"},
         )
         return numbered(xr.Dataset(found, coords={"time": experiment.times}))
-
-
-_draw = Compiled(lambda task, key: task.draw(key), FASTEST)
 
 
 def _inputs(samples: Samples) -> np.ndarray:

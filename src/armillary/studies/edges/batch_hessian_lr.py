@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.ticker import LogLocator
@@ -22,7 +21,6 @@ from armillary.report.figure import Figure
 from armillary.report.style import COLORS, dots, label, lines, shades
 from armillary.rules import SGD, Adam, Descent, Loss, MiniBatch, Online
 from armillary.rules.lanczos_rate import LanczosRate
-from armillary.settings import floats
 from armillary.simulation import simulate
 from armillary.study import Claim, Paper, Study
 from armillary.tasks import Digits
@@ -301,7 +299,7 @@ class BatchHessianLr(Study):
             bulk = Semicircle(float(seen.hessian_mean_noise.mean("seed")) * spread)
             edge = bulk.edges[1]
             at = np.linspace(1.3 * float(low.sel(batch=size).mean()), 1.15 * float(high.sel(batch=size).mean()), 1200)
-            smeared = [Quadrature(floats(nodes[i]), floats(weights[i])).density(floats(at), edge / 10).mean(axis=0) for i in (place, -1)]
+            smeared = [Quadrature(nodes[i], weights[i]).density(at, edge / 10).mean(axis=0) for i in (place, -1)]
             axis.fill_between(at, 1e-6, smeared[0], color=COLORS[5], alpha=0.5, linewidth=0, label=f"batches of {size}")
             axis.plot(at, smeared[1], color="0.3", linewidth=0.8, label="all images")
             axis.plot(at, np.where(np.abs(at) < edge, bulk.density(at), np.nan), color=COLORS[0], label="semicircle")
@@ -321,7 +319,7 @@ class BatchHessianLr(Study):
             one = seen.sel(noise=noise).isel(seed=0)
             edge = Semicircle(noise).edges[1]
             at = np.linspace(-1.3 * edge, 1.3 * edge, 400)
-            density = Quadrature(one.hessian_nodes.values, one.hessian_node_weights.values).density(jnp.asarray(at), edge / 10).mean(axis=0)
+            density = Quadrature(one.hessian_nodes.values, one.hessian_node_weights.values).density(at, edge / 10).mean(axis=0)
             axis.fill_between(at, density, color=COLORS[5], alpha=0.5, linewidth=0)
             axis.plot(at, Semicircle(noise).density(at), color=COLORS[0])
             count = len(self.spikes)

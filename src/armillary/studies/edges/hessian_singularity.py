@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
 from armillary.clock import At
@@ -11,6 +10,7 @@ from armillary.curvature.spectrum import gap_after, zero_fraction
 from armillary.experiment import Experiment, Sweep
 from armillary.fields import above, at_least
 from armillary.models import MLP
+from armillary.once import once
 from armillary.probes import Losses
 from armillary.probes.curvature import DenseSpectrum
 from armillary.probes.eigenvectors import EigenvectorLoss
@@ -18,6 +18,7 @@ from armillary.probes.symmetry import RescalingSymmetry
 from armillary.report.figure import Figure
 from armillary.report.style import COLORS, dots, key_of_overlay, label, shades
 from armillary.rules import SGD, Descent, Loss
+from armillary.settings import floats
 from armillary.study import Claim, Paper, Study
 from armillary.tasks import Digits
 from armillary.tasks.clusters import GaussianClusters
@@ -216,7 +217,7 @@ class HessianSingularity(Study):
         yield Claim("P2", "along each outlier it is λ/2 times the squared step (ratio, mean over the 9)", measured=off.mean("parameter"), expected=1.0, tolerance=0.1, reason="a fourth order is left")
 
     def _gap(self, seen, count: int):
-        return np.asarray(jax.jit(gap_after, static_argnums=1)(seen.hessian_spectrum.transpose(..., "parameter").values, count))
+        return np.asarray(once(gap_after, floats(seen.hessian_spectrum.transpose(..., "parameter").values), count))
 
     def _parameters(self, width: int, outputs: int) -> int:
         return parameter_count(MLP(width, 2), self.dimension, outputs)

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import equinox as eqx
-import jax
 import numpy as np
 
 from armillary.clock import At, Evenly
@@ -13,6 +12,7 @@ from armillary.curvature.spectrum import gap_after
 from armillary.experiment import Experiment, Sweep
 from armillary.fields import above, at_least
 from armillary.models import MLP
+from armillary.once import once
 from armillary.prediction import predict
 from armillary.probes import Losses
 from armillary.probes.clusters import ClusterCurvature
@@ -226,7 +226,7 @@ class HessianSpectrum(Study):
         return parameter_count(MLP(width, 2), self.dimension, clusters)
 
     def _gap(self, seen, clusters: int):
-        return seen.hessian_rank * 0 + np.asarray(jax.jit(gap_after, static_argnums=1)(seen.hessian_spectrum.transpose(..., "parameter").values, self._expected(clusters)))
+        return seen.hessian_rank * 0 + np.asarray(once(gap_after, floats(seen.hessian_spectrum.transpose(..., "parameter").values), self._expected(clusters)))
 
     def _absolute(self, seen) -> float:
         return 1e-3 * float(seen.hessian_spectrum.sel(radius=self._radius).max("parameter").mean())
@@ -238,10 +238,10 @@ class HessianSpectrum(Study):
     def _densities(self, seen):
         """Positions, the dense density and each random vector's, smeared, in units of the largest eigenvalue."""
         values = seen.hessian_spectrum.values
-        at, density = np.linspace(-0.15, 1.15, 1301), jax.jit(Quadrature.density)
-        points = Quadrature(floats(seen.hessian_nodes.values / values[0]), floats(seen.hessian_node_weights.values))
-        exact = Quadrature(floats(values[None] / values[0]), floats(np.full((1, len(values)), 1 / len(values))))
-        return at, np.asarray(density(exact, floats(at), SMEAR))[0], np.asarray(density(points, floats(at), SMEAR))
+        at = np.linspace(-0.15, 1.15, 1301)
+        points = Quadrature(seen.hessian_nodes.values / values[0], seen.hessian_node_weights.values)
+        exact = Quadrature(values[None] / values[0], np.full((1, len(values)), 1 / len(values)))
+        return at, exact.density(at, SMEAR)[0], points.density(at, SMEAR)
 
     def figures(self, measured, theory):
         yield Figure("scree", f"The largest eigenvalues of the trained network's Hessian, the first seed's. Left: {self._shown} clusters at several widths; right: several "

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-import equinox as eqx
-import jax
 import numpy as np
 
 from armillary.clock import At, LogSpaced
@@ -13,6 +11,7 @@ from armillary.experiment import Experiment, Sweep
 from armillary.fields import above, at_least, setting
 from armillary.measures import in_groups, power_law, rank_correlation
 from armillary.models.projection import RandomProjection
+from armillary.once import drawn
 from armillary.probes import ExcessRisk, Losses
 from armillary.probes.modes import UnlearnedModes
 from armillary.report.figure import Figure
@@ -124,7 +123,7 @@ class ScalingLaws(Study):
     @cached_property
     def _measured_law(self):
         """Modes of the Gram matrix of drawn samples, and the law fitted to them."""
-        train = eqx.filter_jit(self._task(self.measured_samples).draw)(jax.random.key(0)).train
+        train = drawn(self._task(self.measured_samples)).train
         x = np.asarray(train.inputs, float)
         modes = kernel_modes(x @ x.T, np.asarray(train.targets))
         last = min(self.measured_samples // 5, self.modes // 2)

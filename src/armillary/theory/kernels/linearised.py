@@ -1,6 +1,5 @@
 """Lazy training of one network: what descent makes of it if its tangent kernel stays what it is at the start."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +10,10 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, PRNGKeyArray, PyTree
 
-from armillary.compiled import FASTEST, Compiled
 from armillary.errors import InvalidValue
 from armillary.experiment import Experiment
 from armillary.models.model import draw_network
+from armillary.once import once
 from armillary.rules import SGD, Descent, FullBatch, GradientFlow
 from armillary.tangents.empirical import empirical_kernel
 from armillary.tasks.data import Samples
@@ -124,7 +123,6 @@ def _outputs(network: PyTree, inputs: np.ndarray) -> np.ndarray:
         return np.asarray(jax.vmap(network)(inputs.astype(dtype)), float)
 
 
-@functools.partial(Compiled, options=FASTEST)
 def _drawn(task: Any, model: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
     """Data and network, as `Experiment.draw` draws them."""
     key_data, key_network = jax.random.split(key)
@@ -162,7 +160,7 @@ def lazy_course(experiment: Experiment, key: PRNGKeyArray | None = None) -> xr.D
     with jax.enable_x64(experiment.precision == "float64"):
         parts = (experiment.task, experiment.model)
         numbers = jax.tree.map(jnp.asarray, eqx.filter(parts, eqx.is_inexact_array_like))  # one program for all of them
-        data, network = _drawn(*eqx.combine(numbers, parts), jax.random.key(0) if key is None else key)
+        data, network = once(_drawn, *eqx.combine(numbers, parts), jax.random.key(0) if key is None else key)
     if not isinstance(data.train, Samples) or not isinstance(data.test, Samples):
         raise InvalidValue(
             "the lazy course needs training and test samples; this task has a population (set test_samples)"

@@ -1,0 +1,173 @@
+"""Traced programs worked out in NumPy, operation by operation: nothing is compiled for them.
+
+For what is done once for each member of a run and is small, such as drawing it: compiling that takes a hundred times longer
+than doing it. Results differ from a compiled program's in their last digits.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Literal
+
+from armillary import threefry
+from armillary.members import is_key
+from armillary.numpy_rules import rule
+from armillary.work import operations, programs_within
+
+CALL, NUMBER, OPERATION, FACTOR = 5e-6, 5e-9, 2e-10, 2e-9
+"""Seconds that NumPy takes for an operation on arrays, besides for each number of its results, for what is done for them
+(multiplications of matrices; see `armillary.work`), and for each number and row of what is factorised."""
+
+QUICK = 0.25
+"""Seconds that compiling something small takes, so that it is not worth it for less."""
+
+FACTORISATIONS = {"cholesky", "eigh", "qr", "svd", "triangular_solve"}
+
+Arrays = list[Any]
+Work = Callable[..., Arrays]
+
+
+def interpreted(program: ClosedJaxpr) -> Work | None:
+    """A traced program as a function of NumPy arrays (random keys: as in `armillary.numpy_rules`); None where NumPy lacks an
+    operation of it, or where a loop of it ends nobody knows when.
+
+    The function raises `numpy.linalg.LinAlgError` where a factorisation fails.
+
+    >>> import jax, jax.numpy as jnp
+    >>> program = jax.make_jaxpr(lambda x: jnp.linalg.cholesky(x.T @ x))(jnp.eye(2))
+    >>> interpreted(program)(2 * np.eye(2, dtype=np.float32))[0].tolist()
+    [[2.0, 0.0], [0.0, 2.0]]
+    """
+    try:
+        return _program(program)
+    except NotImplementedError:
+        return None
+
+
+def is_quick(program: Any, times: int = 1) -> bool:
+    """Whether so many passes through a traced program are done sooner in NumPy than compiled. Only on a CPU."""
+    return jax.default_backend() == "cpu" and seconds(program) * times < QUICK
+
+
+def seconds(program: Any) -> float:
+    """About how long a traced program takes in NumPy."""
+    return OPERATION * operations(program) + _calls(program)
+
+
+def _calls(program: Any) -> float:
+    total = 0.0
+    for one in getattr(program, "jaxpr", program).eqns:
+        inner = sum(map(_calls, programs_within(one.params)))
+        numbers = sum(math.prod(getattr(var.aval, "shape", ())) for var in one.outvars)
+        total += one.params.get("length", 1) * inner if inner else CALL + NUMBER * numbers
+        if one.primitive.name in FACTORISATIONS:
+            shape = one.invars[0].aval.shape
+            total += FACTOR * math.prod(shape) * min(shape[-2:])
+    return total
+
+
+def _program(program: Any) -> Work:
+    """A program as a list of functions, each with the places of what it takes and gives."""
+    jaxpr, constants = getattr(program, "jaxpr", program), list(map(in_numpy, getattr(program, "consts", ())))
+    places: dict[Any, int] = {}
+    start: Arrays = []
+
+    def place(atom: Any) -> int:
+        if isinstance(atom, Literal):
+            start.append(np.asarray(atom.val, cast(Any, atom.aval).dtype))
+            return len(start) - 1
+        if atom not in places:
+            places[atom] = len(start)
+            start.append(None)
+        return places[atom]
+
+    for var, value in zip(jaxpr.constvars, constants, strict=True):
+        start[place(var)] = value
+    inputs = list(map(place, jaxpr.invars))
+    steps = [
+        (_function(equation), tuple(map(place, equation.invars)), tuple(map(place, equation.outvars)))
+        for equation in jaxpr.eqns
+    ]
+    outputs = list(map(place, jaxpr.outvars))
+
+    def work(*arrays: Any) -> Arrays:
+        known = start.copy()
+        for at, array in zip(inputs, arrays, strict=True):
+            known[at] = array
+        for function, taken, given in steps:
+            results = function(*[known[at] for at in taken])
+            if type(results) is not list:
+                known[given[0]] = results
+            else:
+                for at, result in zip(given, results, strict=True):
+                    known[at] = result
+        return [known[at] for at in outputs]
+
+    return work
+
+
+def in_numpy(constant: Any) -> Any:
+    """An array of JAX's in NumPy; keys as integers."""
+    if is_key(constant):
+        if str(jax.random.key_impl(constant)) != threefry.NAME:
+            raise NotImplementedError(constant.dtype)
+        return threefry.as_integers(np.asarray(jax.random.key_data(constant)))
+    return np.asarray(constant)
+
+
+def from_numpy(array: Any, kind: jax.ShapeDtypeStruct) -> jax.Array:
+    """A result as an array of JAX's, of the type that it has in the program."""
+    if is_key(kind):
+        return jax.random.wrap_key_data(jax.device_put(threefry.of_integers(array)), impl=threefry.NAME)
+    return jax.device_put(np.asarray(array).astype(kind.dtype, copy=False))
+
+
+def _function(equation: Any) -> Callable[..., Any]:
+    kind, given = equation.primitive.name, equation.params
+    if kind in _CALLS:
+        return _program(given[_CALLS[kind]])
+    if kind in _CONTROL:
+        return _CONTROL[kind](**given)
+    # `armillary.threefry` knows JAX's usual way of making many numbers of a key, and no other.
+    other = kind.startswith("random_") and not cast(Any, jax.config).jax_threefry_partitionable
+    found = None if other else rule(kind, given)
+    if found is None:
+        raise NotImplementedError(f"{kind} {dict(given)}")
+    return found
+
+
+_CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+"""Operations that call a function, and which of their parameters it is."""
+
+
+def _branch(branches: Sequence[Any], **_: Any) -> Work:
+    ways = list(map(_program, branches))
+    return lambda which, *arrays: ways[min(max(int(which), 0), len(ways) - 1)](*arrays)
+
+
+def _platform(platforms: Sequence[Any]) -> Callable[[], Any]:
+    ours = [index for index, names in enumerate(platforms) if names is None or "cpu" in names]
+    return lambda: np.asarray(ours[0], np.int32)
+
+
+def _scan(jaxpr: Any, length: int, reverse: bool, num_consts: int, num_carry: int, **_: Any) -> Work:
+    body, state = _program(jaxpr), slice(num_consts, num_consts + num_carry)
+
+    def scan(*arrays: Any) -> Arrays:
+        fixed, carry, given = arrays[:num_consts], list(arrays[state]), arrays[num_consts + num_carry :]
+        found: list[Arrays] = [[]] * length
+        for index in reversed(range(length)) if reverse else range(length):
+            carry, found[index] = _halved(body(*fixed, *carry, *(array[index] for array in given)), num_carry)
+        return [*carry, *map(np.stack, zip(*found, strict=True))]
+
+    return scan
+
+
+def _halved(arrays: Arrays, first: int) -> tuple[Arrays, Arrays]:
+    return arrays[:first], arrays[first:]
+
+
+_CONTROL: dict[str, Callable[..., Callable[..., Any]]] = {"cond": _branch, "platform_index": _platform, "scan": _scan}
