@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from armillary import threefry
-from armillary.interpreter import interpreted, seconds
+from armillary.interpreter import TooLong, interpreted, seconds
 
 A = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 B = np.random.default_rng(1).normal(size=(2, 3, 4))
@@ -74,6 +74,8 @@ PROGRAMS = {
     "triangles from the right": (lambda x: jax.lax.linalg.triangular_solve(x, x + 1, lower=True), P),
     "Fourier": (lambda x: (jnp.fft.rfft(x), jnp.abs(jnp.fft.fft(x, axis=0)), jnp.fft.irfft(jnp.fft.rfft(x)), jnp.fft.ifft(x)), B),
     "loops": (lambda x: jax.lax.scan(lambda c, row: (c * 0.5 + row, c.sum()), x[0], x, reverse=True), A),
+    "a loop that ends when it is done": (lambda x: jax.lax.while_loop(lambda y: y.max() < 9, lambda y: 1 + 2 * y, x), A),
+    "loops side by side": (lambda x: jax.vmap(lambda v: jax.lax.while_loop(lambda y: y.max() < 9, lambda y: 1 + 2 * y, v))(x), A),
     "a loop of nothing": (lambda x: jax.lax.fori_loop(0, 3, lambda i, c: c + i * x, x), A),
     "branches": (lambda x: [jax.lax.switch(n, [jnp.sin, jnp.cos, jnp.tan], x) for n in (0, 2, 5)], A),
     "derivatives": (lambda x: (jax.grad(lambda y: jnp.sum(jax.nn.relu(y) ** 2))(x), jax.jvp(jnp.tanh, (x,), (x,))), A),
@@ -142,7 +144,7 @@ def test_constants_of_a_program_may_be_keys():
 
 def test_what_numpy_lacks_is_left_alone():
     lacking = {
-        "a loop of unknown length": lambda x: jax.lax.while_loop(lambda y: y.sum() < 9, lambda y: 2 * y, x),
+        "a loop of no rounds": lambda x: jax.lax.scan(lambda c, row: (c, row), x[0], x[:0]),
         "a rare function": lambda x: jax.scipy.special.digamma(x),
         "a rare order": lambda x: jnp.lexsort((x[:, 0], x[:, 1])),
         "within a branch": lambda x: jax.lax.cond(x[0, 0] > 0, jax.scipy.special.digamma, jnp.sin, x),
@@ -156,6 +158,15 @@ def test_what_numpy_lacks_is_left_alone():
         assert interpreted(jax.make_jaxpr(lambda key: jax.random.normal(key))(jax.random.key(0))) is None
     finally:
         jax.config.update("jax_threefry_partitionable", before)
+
+
+def test_loops_that_take_too_long_are_given_up_all_calls_together():
+    program = jax.make_jaxpr(lambda x, n: jax.lax.fori_loop(0, n, lambda i, y: y + 1, x))(1.0, 5)
+    work = interpreted(program)
+    assert work(np.float32(0), np.int32(1000))[0] == 1000
+    with pytest.raises(TooLong):
+        for _ in range(1000):
+            work(np.float32(0), np.int32(1000))
 
 
 def test_a_factorisation_that_fails_says_so():

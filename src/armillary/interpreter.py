@@ -30,11 +30,19 @@ Arrays = list[Any]
 Work = Callable[..., Arrays]
 
 
+class TooLong(ArithmeticError):
+    """A loop had more rounds than are worth it here."""
+
+
+GAVE_UP = np.linalg.LinAlgError, TooLong
+
+
 def interpreted(program: ClosedJaxpr) -> Work | None:
     """A traced program as a function of NumPy arrays (random keys: as in `armillary.numpy_rules`); None where NumPy lacks an
-    operation of it, or where a loop of it ends nobody knows when.
+    operation of it.
 
-    The function raises `numpy.linalg.LinAlgError` where a factorisation fails.
+    The function raises one of `GAVE_UP` where a factorisation fails, or where loops that end nobody knows when have taken
+    too long, all its calls together.
 
     >>> import jax, jax.numpy as jnp
     >>> program = jax.make_jaxpr(lambda x: jnp.linalg.cholesky(x.T @ x))(jnp.eye(2))
@@ -42,7 +50,7 @@ def interpreted(program: ClosedJaxpr) -> Work | None:
     [[2.0, 0.0], [0.0, 2.0]]
     """
     try:
-        return _program(program)
+        return _Interpreter().program(program)
     except NotImplementedError:
         return None
 
@@ -69,44 +77,107 @@ def _calls(program: Any) -> float:
     return total
 
 
-def _program(program: Any) -> Work:
-    """A program as a list of functions, each with the places of what it takes and gives."""
-    jaxpr, constants = getattr(program, "jaxpr", program), list(map(in_numpy, getattr(program, "consts", ())))
-    places: dict[Any, int] = {}
-    start: Arrays = []
+class _Interpreter:
+    """Makes functions of programs, whose loops of unknown end together may take `left` seconds, by the estimate."""
 
-    def place(atom: Any) -> int:
-        if isinstance(atom, Literal):
-            start.append(np.asarray(atom.val, cast(Any, atom.aval).dtype))
-            return len(start) - 1
-        if atom not in places:
-            places[atom] = len(start)
-            start.append(None)
-        return places[atom]
+    def __init__(self):
+        self.left = QUICK
 
-    for var, value in zip(jaxpr.constvars, constants, strict=True):
-        start[place(var)] = value
-    inputs = list(map(place, jaxpr.invars))
-    steps = [
-        (_function(equation), tuple(map(place, equation.invars)), tuple(map(place, equation.outvars)))
-        for equation in jaxpr.eqns
-    ]
-    outputs = list(map(place, jaxpr.outvars))
+    def program(self, program: Any) -> Work:
+        """A program as a list of functions, each with the places of what it takes and gives."""
+        jaxpr, constants = getattr(program, "jaxpr", program), map(in_numpy, getattr(program, "consts", ()))
+        places: dict[Any, int] = {}
+        start: Arrays = []
 
-    def work(*arrays: Any) -> Arrays:
-        known = start.copy()
-        for at, array in zip(inputs, arrays, strict=True):
-            known[at] = array
-        for function, taken, given in steps:
-            results = function(*[known[at] for at in taken])
-            if type(results) is not list:
-                known[given[0]] = results
-            else:
-                for at, result in zip(given, results, strict=True):
-                    known[at] = result
-        return [known[at] for at in outputs]
+        def place(atom: Any) -> int:
+            if isinstance(atom, Literal):
+                start.append(np.asarray(atom.val, cast(Any, atom.aval).dtype))
+                return len(start) - 1
+            if atom not in places:
+                places[atom] = len(start)
+                start.append(None)
+            return places[atom]
 
-    return work
+        for var, value in zip(jaxpr.constvars, constants, strict=True):
+            start[place(var)] = value
+        inputs = list(map(place, jaxpr.invars))
+        steps = [
+            (self.function(one), tuple(map(place, one.invars)), tuple(map(place, one.outvars))) for one in jaxpr.eqns
+        ]
+        outputs = list(map(place, jaxpr.outvars))
+
+        def work(*arrays: Any) -> Arrays:
+            known = start.copy()
+            for at, array in zip(inputs, arrays, strict=True):
+                known[at] = array
+            for function, taken, given in steps:
+                results = function(*[known[at] for at in taken])
+                if type(results) is not list:
+                    known[given[0]] = results
+                else:
+                    for at, result in zip(given, results, strict=True):
+                        known[at] = result
+            return [known[at] for at in outputs]
+
+        return work
+
+    def function(self, equation: Any) -> Callable[..., Any]:
+        """What an equation does."""
+        kind, given = equation.primitive.name, equation.params
+        if kind in _CALLS:
+            return self.program(given[_CALLS[kind]])
+        if kind in ("cond", "scan", "while"):
+            return getattr(self, f"_{kind}")(**given)
+        # `armillary.threefry` knows JAX's usual way of making many numbers of a key, and no other.
+        other = kind.startswith("random_") and not cast(Any, jax.config).jax_threefry_partitionable
+        found = None if other else rule(kind, given)
+        if found is None:
+            raise NotImplementedError(kind)
+        return found
+
+    def _cond(self, branches: Sequence[Any], **_: Any) -> Work:
+        ways = list(map(self.program, branches))
+        return lambda which, *arrays: ways[min(max(int(which), 0), len(ways) - 1)](*arrays)
+
+    def _scan(self, jaxpr: Any, length: int, reverse: bool, num_consts: int, num_carry: int, **_: Any) -> Work:
+        if not length:
+            raise NotImplementedError("a loop of no rounds")
+        body, first = self.program(jaxpr), num_consts + num_carry
+
+        def scan(*arrays: Any) -> Arrays:
+            fixed, carry, given = arrays[:num_consts], list(arrays[num_consts:first]), arrays[first:]
+            found: list[Arrays] = [[]] * length
+            for index in reversed(range(length)) if reverse else range(length):
+                results = body(*fixed, *carry, *(array[index] for array in given))
+                carry, found[index] = results[:num_carry], results[num_carry:]
+            return [*carry, *map(np.stack, zip(*found, strict=True))]
+
+        return scan
+
+    def _while(self, cond_jaxpr: Any, cond_nconsts: int, body_jaxpr: Any, body_nconsts: int) -> Work:
+        goes_on, body = self.program(cond_jaxpr), self.program(body_jaxpr)
+        each, first = seconds(cond_jaxpr) + seconds(body_jaxpr), cond_nconsts + body_nconsts
+
+        def loop(*arrays: Any) -> Arrays:
+            asked, fixed, carry = arrays[:cond_nconsts], arrays[cond_nconsts:first], list(arrays[first:])
+            while np.any(more := goes_on(*asked, *carry)[0]):
+                self.left -= each
+                if self.left < 0:
+                    raise TooLong
+                after = body(*fixed, *carry)
+                if more.ndim:  # several loops side by side: those that are done stay as they are
+                    stay = lambda new, old, more=more: np.where(
+                        more.reshape(more.shape + (1,) * (new.ndim - more.ndim)), new, old
+                    )
+                    after = list(map(stay, after, carry))
+                carry = after
+            return carry
+
+        return loop
+
+
+_CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+"""Operations that call a function, and which of their parameters it is."""
 
 
 def in_numpy(constant: Any) -> Any:
@@ -123,51 +194,3 @@ def from_numpy(array: Any, kind: jax.ShapeDtypeStruct) -> jax.Array:
     if is_key(kind):
         return jax.random.wrap_key_data(jax.device_put(threefry.of_integers(array)), impl=threefry.NAME)
     return jax.device_put(np.asarray(array).astype(kind.dtype, copy=False))
-
-
-def _function(equation: Any) -> Callable[..., Any]:
-    kind, given = equation.primitive.name, equation.params
-    if kind in _CALLS:
-        return _program(given[_CALLS[kind]])
-    if kind in _CONTROL:
-        return _CONTROL[kind](**given)
-    # `armillary.threefry` knows JAX's usual way of making many numbers of a key, and no other.
-    other = kind.startswith("random_") and not cast(Any, jax.config).jax_threefry_partitionable
-    found = None if other else rule(kind, given)
-    if found is None:
-        raise NotImplementedError(f"{kind} {dict(given)}")
-    return found
-
-
-_CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
-"""Operations that call a function, and which of their parameters it is."""
-
-
-def _branch(branches: Sequence[Any], **_: Any) -> Work:
-    ways = list(map(_program, branches))
-    return lambda which, *arrays: ways[min(max(int(which), 0), len(ways) - 1)](*arrays)
-
-
-def _platform(platforms: Sequence[Any]) -> Callable[[], Any]:
-    ours = [index for index, names in enumerate(platforms) if names is None or "cpu" in names]
-    return lambda: np.asarray(ours[0], np.int32)
-
-
-def _scan(jaxpr: Any, length: int, reverse: bool, num_consts: int, num_carry: int, **_: Any) -> Work:
-    body, state = _program(jaxpr), slice(num_consts, num_consts + num_carry)
-
-    def scan(*arrays: Any) -> Arrays:
-        fixed, carry, given = arrays[:num_consts], list(arrays[state]), arrays[num_consts + num_carry :]
-        found: list[Arrays] = [[]] * length
-        for index in reversed(range(length)) if reverse else range(length):
-            carry, found[index] = _halved(body(*fixed, *carry, *(array[index] for array in given)), num_carry)
-        return [*carry, *map(np.stack, zip(*found, strict=True))]
-
-    return scan
-
-
-def _halved(arrays: Arrays, first: int) -> tuple[Arrays, Arrays]:
-    return arrays[:first], arrays[first:]
-
-
-_CONTROL: dict[str, Callable[..., Callable[..., Any]]] = {"cond": _branch, "platform_index": _platform, "scan": _scan}

@@ -13,6 +13,7 @@ from jax import lax
 from scipy import special
 
 from armillary import threefry
+from armillary.threefry import as_integers, of_integers
 
 Function = Callable[..., Any]
 Whole = Sequence[Any]
@@ -301,6 +302,12 @@ def _flipped(x: Any) -> Any:
     return x.swapaxes(-1, -2)
 
 
+def _on_cpu(platforms: Sequence[Any]) -> Function:
+    """Which of several ways to do something is a CPU's, or anyone's."""
+    ours = [index for index, names in enumerate(platforms) if names is None or "cpu" in names]
+    return lambda: np.asarray(ours[0], np.int32)
+
+
 def _seeded(impl: Any) -> Function | None:
     return (lambda seeds: seeds.astype(f"u{seeds.itemsize}").astype(np.uint64)) if impl.name == threefry.NAME else None
 
@@ -312,11 +319,13 @@ _RULES: dict[str, Rule] = {
     "cumprod": _running(np.multiply), "cumsum": _running(np.add), "dot_general": _product, "dynamic_slice": _cut_at,
     "eigh": _spectrum, "fft": _transform, "gather": _gathered,
     "integer_pow": lambda y: lambda x: np.power(x, np.asarray(y, x.dtype)), "iota": _counted, "pad": _padded,
-    "qr": _orthogonal, "random_bits": lambda bit_width, shape: lambda keys: threefry.bits(threefry.of_integers(keys), bit_width, shape),
-    "random_fold_in": lambda: lambda keys, number: threefry.as_integers(threefry.fold_in(threefry.of_integers(keys), number)), "random_seed": _seeded,
-    "random_split": lambda shape: lambda keys: threefry.as_integers(threefry.split(threefry.of_integers(keys), shape)),
-    "random_unwrap": lambda: threefry.of_integers, "random_wrap": lambda impl: threefry.as_integers if impl.name == threefry.NAME else None, "reduce_and": _over(np.logical_and.reduce), "reduce_max": _over(np.max),
-    "reduce_min": _over(np.min), "reduce_or": _over(np.logical_or.reduce), "reduce_prod": _over(np.prod),
+    "platform_index": _on_cpu, "qr": _orthogonal,
+    "random_bits": lambda bit_width, shape: lambda keys: threefry.bits(of_integers(keys), bit_width, shape),
+    "random_fold_in": lambda: lambda keys, number: as_integers(threefry.fold_in(of_integers(keys), number)),
+    "random_seed": _seeded, "random_split": lambda shape: lambda keys: as_integers(threefry.split(of_integers(keys), shape)),
+    "random_unwrap": lambda: of_integers, "random_wrap": lambda impl: as_integers if impl.name == threefry.NAME else None,
+    "reduce_and": _over(np.logical_and.reduce), "reduce_max": _over(np.max), "reduce_min": _over(np.min),
+    "reduce_or": _over(np.logical_or.reduce), "reduce_prod": _over(np.prod),
     "reduce_sum": lambda axes: lambda x: np.sum(x, tuple(axes), x.dtype),
     "reshape": lambda new_sizes, dimensions: lambda x: np.reshape(x, new_sizes),
     "rev": lambda dimensions: lambda x: np.flip(x, dimensions), "round": _rounded, "scatter": _scattered(add=False),

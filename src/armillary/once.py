@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from armillary.compiled import FASTEST, Compiled
-from armillary.interpreter import from_numpy, in_numpy, interpreted, is_quick
+from armillary.interpreter import GAVE_UP, from_numpy, in_numpy, interpreted, is_quick
 
 
 def once(function: Callable[..., Any], *args: Any) -> Any:
@@ -29,7 +29,7 @@ def once(function: Callable[..., Any], *args: Any) -> Any:
     try:
         with np.errstate(all="ignore"):
             found = work(*map(in_numpy, jax.tree.leaves(eqx.filter(args, eqx.is_array))))
-    except np.linalg.LinAlgError:
+    except GAVE_UP:
         return _compiled(function)(*args)
     kinds, tree = jax.tree.flatten(shapes)
     return eqx.combine(jax.tree.unflatten(tree, map(from_numpy, found, kinds)), rest)

@@ -16,7 +16,7 @@ from armillary import threefry
 from armillary.compiled import Bound, Compiled, Form, form_of
 from armillary.dependence import halves
 from armillary.drawing import Draw, draw_of
-from armillary.interpreter import from_numpy, interpreted, is_quick
+from armillary.interpreter import GAVE_UP, from_numpy, interpreted, is_quick
 from armillary.members import Drawn, is_key, over_members, packed
 from armillary.process import all_finite
 
@@ -147,7 +147,7 @@ class Start(NamedTuple):
         return is_quick(self.member.draw.program, members)
 
     def in_numpy(self) -> Members | None:
-        """The members, drawn without compiling anything; None where NumPy lacks an operation, or a factorisation failed."""
+        """The members, drawn without compiling anything; None where NumPy lacks an operation, or gave up."""
         draw, own = self.member.draw, self._own_keys()
         handed = draw.arrays(threefry.fold_in(own, 0), threefry.fold_in(own, 1))
         for place, var in enumerate(draw.handed):
@@ -164,7 +164,7 @@ class Start(NamedTuple):
                 if second:
                     mine = zip(self.which, *self.values, strict=True)
                     rows = [second(*rows[seed], *(np.asarray(value) for value in values)) for seed, *values in mine]
-        except np.linalg.LinAlgError:
+        except GAVE_UP:
             return None
         columns = enumerate(zip(zip(*rows, strict=True), self.member.results, strict=True))
         found = [
