@@ -136,11 +136,11 @@ class Start(NamedTuple):
 
     def shapes(self) -> Members:
         """The members with shapes in the place of arrays; nothing is drawn."""
-        count = len(self.which)
-        found = [jax.ShapeDtypeStruct((count, *kind.shape), kind.dtype) for kind in self.member.results]
+        member, count = self.member, len(self.which)
+        found = [jax.ShapeDtypeStruct((count, *kind.shape), kind.dtype) for kind in member.results]
         words: Any = jax.ShapeDtypeStruct((count, 2), np.uint32)
-        pack = lambda arrays: jnp.stack(arrays, 1)
-        return eqx.filter_eval_shape(_put_together, self.member, self._fixed(), found, Keys(words, words), pack)
+        members = lambda *given: _put_together(member, *given, lambda arrays: jnp.stack(arrays, 1))
+        return eqx.filter_eval_shape(members, self._fixed(), found, Keys(words, words))
 
     def is_quick(self, members: int) -> bool:
         """Whether so many of them are drawn sooner in NumPy than compiled."""
@@ -148,7 +148,8 @@ class Start(NamedTuple):
 
     def in_numpy(self) -> Members | None:
         """The members, drawn without compiling anything; None where NumPy lacks an operation, or gave up."""
-        draw, own = self.member.draw, self._own_keys()
+        member, own = self.member, self._own_keys()
+        draw = member.draw
         handed = draw.arrays(threefry.fold_in(own, 0), threefry.fold_in(own, 1))
         for place, var in enumerate(draw.handed):
             if is_key(var.aval):
@@ -166,13 +167,13 @@ class Start(NamedTuple):
                     rows = [second(*rows[seed], *(np.asarray(value) for value in values)) for seed, *values in mine]
         except GAVE_UP:
             return None
-        columns = enumerate(zip(zip(*rows, strict=True), self.member.results, strict=True))
+        columns = enumerate(zip(zip(*rows, strict=True), member.results, strict=True))
         found = [
-            None if place in self.member.untouched else from_numpy(np.stack(column), kind)
+            None if place in member.untouched else from_numpy(np.stack(column), kind)
             for place, (column, kind) in columns
         ]
         pack = lambda arrays: jax.device_put(np.stack(arrays, 1))
-        return _put_together(self.member, self._fixed(), found, self._keys(), pack)
+        return _put_together(member, self._fixed(), found, self._keys(), pack)
 
     def compiled(self, *, company: bool) -> Bound:
         """What draws them and begins them, compiled.

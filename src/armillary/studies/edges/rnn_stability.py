@@ -62,15 +62,14 @@ class FirstRadii(Process):
         return FirstRadii(self.widths, key)
 
     def init(self, key):
-        return jnp.zeros(())
-
-    def observe(self, state, time):
         inputs = {n: jax.random.normal(jax.random.fold_in(self.key, n), (1, n)) for n in self.widths}
         layer = lambda n, cell, weights: Recurrent(cell, 1, n, weights)(self.key, n, 1).one_steps(inputs[n])[0]
         jacobian = lambda step: jax.jacrev(step.cell, argnums=1)(step.before[0], step.below[0])
         radius = lambda n, cell, weights: spectral_radius(jacobian(layer(n, cell, weights)), 8)
-        found = {name: jnp.stack([radius(n, cell, weights) for n in self.widths]) for name, cell, weights in self.kinds}
-        return {name: Quantity(values, "width", long_name=f"radius, {name}") for name, values in found.items()}
+        return {name: jnp.stack([radius(n, cell, weights) for n in self.widths]) for name, cell, weights in self.kinds}
+
+    def observe(self, state, time):
+        return {name: Quantity(radii, "width", long_name=f"radius, {name}") for name, radii in state.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +101,7 @@ class RnnStability(Study):
     """Initial radii, in time and depth alike."""
     bad_tanh: float = above(0.0, default=2.5)
     """Radius from which tanh networks are pre-trained; ReLU ones are from the first of the starts."""
-    stabilising_steps: int = at_least(1, default=40, smoke=20)
+    stabilising_steps: int = at_least(1, default=40, smoke=4)
     """Multiplicative steps of pre-training."""
     linear_width: int = at_least(2, default=48)
     """Units of the linear random stacks."""
