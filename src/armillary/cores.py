@@ -51,8 +51,9 @@ def _spare() -> threading.Semaphore:
 @functools.cache
 def _begin_threads() -> None:
     # JAX imports it when it first factorises, from inside: an import of `scipy.linalg` in another thread would
-    # meet it halfway, and Python then gives up on both.
-    importlib.import_module("scipy.linalg.cython_blas")
+    # meet it halfway, and Python then gives up on both. What draws use imports parts of the same.
+    for name in ("scipy.linalg.cython_blas", "scipy.special"):
+        importlib.import_module(name)
 
 
 def all_of(work: Callable[[Item], Outcome], items: Iterable[Item]) -> list[Outcome]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from jax import lax
-from scipy import special
 
 from armillary import threefry
 from armillary.threefry import as_integers, of_integers
@@ -52,11 +51,20 @@ def _chosen(which: Any, *cases: Any) -> Any:
     return np.where(which, cases[1], cases[0]) if which.dtype == bool else np.choose(which, cases)
 
 
+def _special(name: str) -> Function:
+    def function(x: Any) -> Any:
+        from scipy import special  # takes a fifth of a second to load
+
+        return getattr(special, name)(x)
+
+    return function
+
+
 _ELEMENTWISE: dict[str, Function] = {
     "abs": np.abs, "acos": np.arccos, "add": np.add, "add_any": np.add, "and": np.bitwise_and, "asin": np.arcsin,
     "atan": np.arctan, "atan2": np.arctan2, "ceil": np.ceil, "copy": np.asarray, "copy_p": np.asarray, "cos": np.cos,
     "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high), "cosh": np.cosh, "div": _quotient, "eq": np.equal,
-    "erf": special.erf, "erf_inv": special.erfinv, "erfc": special.erfc, "exp": np.exp, "expm1": np.expm1,
+    "erf": _special("erf"), "erf_inv": _special("erfinv"), "erfc": _special("erfc"), "exp": np.exp, "expm1": np.expm1,
     "floor": np.floor, "ge": np.greater_equal, "gt": np.greater, "is_finite": np.isfinite, "le": np.less_equal,
     "log": np.log, "log1p": np.log1p, "logistic": lambda x: 1 / (1 + np.exp(-x)), "lt": np.less, "max": np.maximum,
     "min": np.minimum, "mul": np.multiply, "ne": np.not_equal, "neg": np.negative, "not": np.invert, "or": np.bitwise_or,
