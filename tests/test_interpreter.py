@@ -145,6 +145,7 @@ def test_constants_of_a_program_may_be_keys():
 def test_what_numpy_lacks_is_left_alone():
     lacking = {
         "a loop of no rounds": lambda x: jax.lax.scan(lambda c, row: (c, row), x[0], x[:0]),
+        "numbers of another kind": lambda x: x.astype(jnp.bfloat16) / 3,
         "a rare function": lambda x: jax.scipy.special.digamma(x),
         "a rare order": lambda x: jnp.lexsort((x[:, 0], x[:, 1])),
         "within a branch": lambda x: jax.lax.cond(x[0, 0] > 0, jax.scipy.special.digamma, jnp.sin, x),

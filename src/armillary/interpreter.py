@@ -34,15 +34,16 @@ class TooLong(ArithmeticError):
     """A loop had more rounds than are worth it here."""
 
 
-GAVE_UP = np.linalg.LinAlgError, TooLong
+GAVE_UP = ValueError, TooLong
+"""What a program raises that had better be compiled: `ValueError` is NumPy's, of a factorisation that fails for one."""
 
 
 def interpreted(program: ClosedJaxpr) -> Work | None:
     """A traced program as a function of NumPy arrays (random keys: as in `armillary.numpy_rules`); None where NumPy lacks an
     operation of it.
 
-    The function raises one of `GAVE_UP` where a factorisation fails, or where loops that end nobody knows when have taken
-    too long, all its calls together.
+    The function raises one of `GAVE_UP` where NumPy refuses (a factorisation that fails), or where loops that end nobody
+    knows when have taken too long, all its calls together.
 
     >>> import jax, jax.numpy as jnp
     >>> program = jax.make_jaxpr(lambda x: jnp.linalg.cholesky(x.T @ x))(jnp.eye(2))
@@ -124,6 +125,10 @@ class _Interpreter:
     def function(self, equation: Any) -> Callable[..., Any]:
         """What an equation does."""
         kind, given = equation.primitive.name, equation.params
+        for var in (*equation.invars, *equation.outvars):  # bfloat16 and its like are strangers to NumPy
+            dtype = getattr(var.aval, "dtype", None)
+            if dtype is None or (not is_key(var.aval) and np.dtype(dtype).kind not in "biufc"):
+                raise NotImplementedError(dtype)
         if kind in _CALLS:
             return self.program(given[_CALLS[kind]])
         if kind in ("cond", "scan", "while"):

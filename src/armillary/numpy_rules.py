@@ -48,7 +48,9 @@ def _shifted(x: Any, by: Any) -> Any:
 
 
 def _chosen(which: Any, *cases: Any) -> Any:
-    return np.where(which, cases[1], cases[0]) if which.dtype == bool else np.choose(which, cases)
+    if which.dtype == bool:
+        return np.where(which, cases[1], cases[0])
+    return np.select([which == number for number in range(len(cases))], cases)
 
 
 def _special(name: str) -> Function:
