@@ -158,6 +158,8 @@ def contend(name: str) -> dict:
 
 def main() -> None:
     if len(sys.argv) > 1:
+        if sys.argv[1] not in PLAIN + PROBED:
+            sys.exit(f"there is no contender {sys.argv[1]!r}; there are {', '.join(PLAIN + PROBED)}")
         print(json.dumps({"contender": sys.argv[1], **contend(sys.argv[1])}))
         return
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NPROC": "1", "JAX_PLATFORMS": "cpu"}
