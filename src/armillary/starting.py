@@ -139,7 +139,8 @@ class Start(NamedTuple):
         member, count = self.member, len(self.which)
         found = [jax.ShapeDtypeStruct((count, *kind.shape), kind.dtype) for kind in member.results]
         words: Any = jax.ShapeDtypeStruct((count, 2), np.uint32)
-        members = lambda *given: _put_together(member, *given, lambda arrays: jnp.stack(arrays, 1))
+        pack = lambda arrays: jnp.stack(arrays, 1)
+        members = lambda fixed, found, keys: _put_together(member, fixed, found, keys, pack)
         return eqx.filter_eval_shape(members, self._fixed(), found, Keys(words, words))
 
     def is_quick(self, members: int) -> bool:
