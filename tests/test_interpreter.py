@@ -9,6 +9,7 @@ from hypothesis import strategies as some
 
 from armillary import threefry
 from armillary.interpreter import TooLong, interpreted, seconds
+from armillary.once import once
 
 A = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 B = np.random.default_rng(1).normal(size=(2, 3, 4))
@@ -134,6 +135,15 @@ def test_keys_are_used_as_in_compiled_programs(name):
     ours = interpreted(jax.make_jaxpr(flat)(key))(threefry.as_integers(threefry.key_of(5)))
     for found, right in zip(ours, flat(key), strict=True):
         np.testing.assert_allclose(found, right, rtol=1e-5)
+
+
+def test_keys_of_another_generator_are_left_to_compiled_programs():
+    normal = jax.random.normal(key := jax.random.key(5, impl="rbg"), (2,))
+    np.testing.assert_array_equal(once(two_normals, key), normal)
+
+
+def two_normals(key):
+    return jax.random.normal(key, (2,))
 
 
 def test_constants_of_a_program_may_be_keys():

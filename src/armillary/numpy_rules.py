@@ -50,7 +50,7 @@ def _shifted(x: Any, by: Any) -> Any:
 def _chosen(which: Any, *cases: Any) -> Any:
     if which.dtype == bool:
         return np.where(which, cases[1], cases[0])
-    return np.select([which == number for number in range(len(cases))], cases)
+    return np.select([which == number for number in range(len(cases))], cases, cases[-1])
 
 
 def _special(name: str) -> Function:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from armillary import threefry
 from armillary.compiled import FASTEST, Compiled
 from armillary.interpreter import GAVE_UP, from_numpy, in_numpy, interpreted, is_quick
 
@@ -29,7 +30,7 @@ def once(function: Callable[..., Any], *args: Any) -> Any:
     try:
         with np.errstate(all="ignore"):
             found = work(*map(in_numpy, jax.tree.leaves(eqx.filter(args, eqx.is_array))))
-    except GAVE_UP:
+    except (*GAVE_UP, NotImplementedError):  # the latter: keys of another generator
         return _compiled(function)(*args)
     kinds, tree = jax.tree.flatten(shapes)
     return eqx.combine(jax.tree.unflatten(tree, map(from_numpy, found, kinds)), rest)
@@ -37,7 +38,7 @@ def once(function: Callable[..., Any], *args: Any) -> Any:
 
 def drawn(task: Any, key: int | PRNGKeyArray = 0) -> Any:
     """A task's data, drawn with a key, or a seed's."""
-    return once(_draw, task, jax.random.key(key) if isinstance(key, int) else key)
+    return once(_draw, task, jax.random.key(key, impl=threefry.NAME) if isinstance(key, int) else key)
 
 
 def _draw(task: Any, key: PRNGKeyArray) -> Any:

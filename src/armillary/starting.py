@@ -103,11 +103,8 @@ def _traced(form: Form, paths: Paths, precision: Any) -> Member:
     place_of = {var: place for place, var in enumerate(program.jaxpr.invars[:count])}
     results = enumerate(program.jaxpr.outvars[:ours])
     untouched = {place: place_of[var] for place, var in results if isinstance(var, Var) and var in place_of}
-    draw, kinds = (
-        draw_of(program, count, 2),
-        [jax.ShapeDtypeStruct(kind.shape, kind.dtype) for kind in program.out_avals],
-    )
-    return Member(draw, kinds, tree, other, untouched)
+    kinds = [jax.ShapeDtypeStruct(kind.shape, kind.dtype) for kind in program.out_avals]
+    return Member(draw_of(program, count, 2), kinds, tree, other, untouched)
 
 
 def _follow_path(node: Any, path: tuple[str | int, ...]) -> Any:
