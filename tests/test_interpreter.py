@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from armillary import threefry
+from armillary import numpy_rules, threefry
 from armillary.interpreter import TooLong, interpreted, seconds
 from armillary.once import once
 
@@ -190,3 +190,10 @@ def test_loops_and_large_arrays_count():
     small, large = jnp.ones(3), jnp.ones((500, 500))
     assert of(lambda x: jax.lax.fori_loop(0, 50, lambda i, y: y + x, x), small) > 40 * of(lambda x: x + x, small)
     assert of(jnp.linalg.cholesky, large) > 50 * of(lambda x: x + 1, large) > 50 * of(lambda x: x + 1, small)
+
+
+def test_a_primitive_with_parameters_of_another_version_is_compiled(monkeypatch):
+    traced = jax.make_jaxpr(jax.lax.cumsum)(jnp.arange(3.0))
+    assert interpreted(traced)(np.arange(3.0)) == [pytest.approx([0, 1, 3])]
+    monkeypatch.setitem(numpy_rules._RULES, "cumsum", lambda axis: np.cumsum)  # no `reverse` in that version
+    assert interpreted(traced) is None

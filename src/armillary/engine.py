@@ -34,8 +34,9 @@ LITTLE_TO_SEE, MUCH_TO_SEE = 8e6, 1e8
 quickest compilation will do for it, from the second on the most careful is worth its time. A more careful one takes 1 to
 4 ms longer an equation, and saves up to 1 ns an operation."""
 
-FEW_LOOKS = 500
-"""Looks at single members up to which these are looked at one by one: side by side, a search's program is a quarter longer."""
+FEW_LOOKS, LARGE_LOOK = 500, 2e3
+"""On a CPU members are looked at one by one up to so many looks at single ones (side by side, a search's program is a quarter
+longer), and from so many elementary operations of one member an equation on: side by side, such arrays leave the cache."""
 
 REPORT_EVERY = 0.3
 """Seconds between two signs of life of a long stretch."""
@@ -95,8 +96,7 @@ def programs(members: Members, width: int, clock: np.ndarray, *, discrete: bool)
     """
     zero = jax.device_put(np.zeros((), np.int32 if discrete else jnp.result_type(float)))
     move = advance.bind(members.drawn, members.keys.steps, members.state, members.diverged, zero, zero, width)
-    few = len(clock) * members.diverged.size <= FEW_LOOKS and jax.default_backend() == "cpu"
-    look = observe.bind(members.drawn, members.state, members.memory, zero, 1 if few else width)
+    look = _looking(members, zero, width, len(clock))
     steps = clock[-1] - clock[0] if discrete else SOLVER_STEPS * (clock[-1] > clock[0])
     # A program of no steps is never run nor traced.
     done = steps and steps * move.work() / members.diverged.size / max(move.size(), 1)
@@ -106,6 +106,16 @@ def programs(members: Members, width: int, clock: np.ndarray, *, discrete: bool)
         move.under(FASTEST if done < LITTLE_TO_DO else careful),
         look.under(FASTEST if seen < LITTLE_TO_SEE else LIGHT if seen < MUCH_TO_SEE else {}),
     )
+
+
+def _looking(members: Members, zero: Array, width: int, times: int) -> Bound:
+    """What looks at members, as many side by side as is quickest, and `width` at most."""
+    bound = lambda width: observe.bind(members.drawn, members.state, members.memory, zero, width)
+    if width == 1 or jax.default_backend() != "cpu":
+        return bound(width)
+    alone, count = bound(1), members.diverged.size
+    few = times * count <= FEW_LOOKS
+    return alone if few or alone.work() >= LARGE_LOOK * count * alone.size() else bound(width)
 
 
 def work(members: Members, clock: np.ndarray, *, discrete: bool) -> tuple[float, float]:

@@ -135,7 +135,10 @@ class _Interpreter:
             return getattr(self, f"_{kind}")(**given)
         # `armillary.threefry` knows JAX's usual way of making many numbers of a key, and no other.
         other = kind.startswith("random_") and not cast(Any, jax.config).jax_threefry_partitionable
-        found = None if other else rule(kind, given)
+        try:
+            found = None if other else rule(kind, given)
+        except TypeError:  # another version's parameters, whose meaning is not known here
+            found = None
         if found is None:
             raise NotImplementedError(kind)
         return found

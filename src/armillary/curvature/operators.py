@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
@@ -119,9 +120,11 @@ def streamed(samples: Samples | Population, loss: Any, linear_on: Callable[[Any]
         return linear_on(samples)
     if samples.count == 0:
         raise InvalidValue("there are no samples; curvature needs at least one")
-    kept = bytes_of(jax.eval_shape(lambda: linear_on(samples)))
+    # In a program that is being traced the derivatives can be made first and dropped: what is not used is not computed.
+    made = linear_on(samples) if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(samples)) else None
+    kept = bytes_of(jax.eval_shape(lambda: linear_on(samples)) if made is None else made)
     if kept <= memory:
-        return linear_on(samples)
+        return linear_on(samples) if made is None else made
     chunk = max(1, int(samples.count * memory / kept))
     whole, rest = divmod(samples.count, chunk)
     part = lambda i: jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, i * chunk, chunk), samples)  # of no copy

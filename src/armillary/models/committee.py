@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from armillary.errors import require_between, unknown
 from armillary.models.activations import ACTIVATIONS, Activation, activation
-from armillary.models.model import Model
+from armillary.models.model import Model, matvec
 
 SIGNS = ("random", "balanced", "equal")
 
@@ -45,7 +45,7 @@ class CommitteeNetwork(eqx.Module):
         return slope * z + (1 - slope) * (z + jnp.hypot(z, bend) - bend) / 2
 
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " 1"]:
-        return (self.second_layer @ self.phi(self.weights[:, : x.shape[0]] @ x))[None]
+        return (self.second_layer @ self.phi(matvec(self.weights[:, : x.shape[0]], x)))[None]
 
 
 class Committee(Model):

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from armillary.errors import require_between
 from armillary.models.initialisation import Gaussian, Initialisation
-from armillary.models.model import Model, through
+from armillary.models.model import Model, matvec, through
 
 
 class LinearChain(eqx.Module):
@@ -48,7 +48,7 @@ class LinearChain(eqx.Module):
         return seen[1:]
 
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " output"]:
-        return self.matrix @ x
+        return matvec(self.matrix, x)
 
 
 class DeepLinear(Model):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from armillary.errors import InvalidValue, require_between
-from armillary.models.model import Model
+from armillary.models.model import Model, matvec
 
 
 class DiagonalNetwork(eqx.Module):
@@ -26,7 +26,7 @@ class DiagonalNetwork(eqx.Module):
         return self.coefficients[None]
 
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " 1"]:
-        return self.matrix @ x
+        return matvec(self.matrix, x)
 
 
 class DiagonalLinear(Model):

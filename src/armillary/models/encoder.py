@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from armillary.models.model import matvec
+
 
 class EncoderHead(eqx.Module):
     """x -> head encoder x. With `frozen` a rule that follows gradients trains the head alone."""
@@ -19,7 +21,7 @@ class EncoderHead(eqx.Module):
         return self.head @ (lax.stop_gradient(self.encoder) if self.frozen else self.encoder)
 
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " output"]:
-        return self.matrix @ x
+        return matvec(self.matrix, x)
 
 
 class ClusterClassifier(eqx.Module):

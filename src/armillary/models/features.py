@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from armillary.errors import require_between
 from armillary.models.activations import activation
-from armillary.models.model import Model
+from armillary.models.model import Model, matvec
 from armillary.models.tangent_kernel import Gram, Kernel
 
 
@@ -22,10 +22,10 @@ class FeatureNetwork(eqx.Module):
 
     def features(self, x: Float[Array, " input"]) -> Float[Array, " feature"]:
         """What the read-out sees."""
-        return activation(self.activation)(lax.stop_gradient(self.projection) @ x)
+        return activation(self.activation)(matvec(lax.stop_gradient(self.projection), x))
 
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " output"]:
-        return self.readout @ self.features(x)
+        return matvec(self.readout, self.features(x))
 
 
 class FeaturesKernel(Kernel):

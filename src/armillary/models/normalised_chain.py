@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from armillary.errors import InvalidValue, require_between
 from armillary.models.deep_linear import LinearChain
 from armillary.models.initialisation import Stacks, drawn_alike, haar_orthogonal
-from armillary.models.model import Model
+from armillary.models.model import Model, matvec
 
 
 class NormalisedChain(eqx.Module):
@@ -38,7 +38,7 @@ class NormalisedChain(eqx.Module):
         return self.gain * self.chain.matrix
 
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " output"]:
-        return self.matrix @ x
+        return matvec(self.matrix, x)
 
 
 class NormalisedLinear(Model):

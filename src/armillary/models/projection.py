@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from armillary.errors import require_between
 from armillary.models.deep_linear import LinearChain
 from armillary.models.features import FeatureNetwork
-from armillary.models.model import Model
+from armillary.models.model import Model, matvec
 
 
 class ProjectedNetwork(FeatureNetwork):
@@ -20,7 +20,7 @@ class ProjectedNetwork(FeatureNetwork):
     """
 
     def __call__(self, x: Float[Array, " input"]) -> Float[Array, " output"]:
-        return self.matrix @ x
+        return matvec(self.matrix, x)
 
     @property
     def matrix(self) -> Float[Array, "output input"]:

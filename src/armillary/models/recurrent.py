@@ -13,7 +13,7 @@ from armillary.errors import InvalidValue, require_between, unknown
 from armillary.models.activations import GAINS, activation
 from armillary.models.connectivity import Connectivity
 from armillary.models.initialisation import haar_orthogonal
-from armillary.models.model import Dense, Model, stacked
+from armillary.models.model import Dense, Model, matvec, stacked
 
 CellKind = Literal["tanh", "relu", "linear", "gru"]
 Weights = Literal["gaussian", "orthogonal", "positive", "constant"]
@@ -34,12 +34,12 @@ class Cell(eqx.Module):
 
     def drive(self, below: Float[Array, " input"]) -> Float[Array, " unit"]:
         """What comes from below, the same for any state before."""
-        driven = self.depth_weight @ below
+        driven = matvec(self.depth_weight, below)
         return driven if self.bias is None else driven + self.bias
 
     def driven(self, before: Float[Array, " unit"], drive: Float[Array, " unit"]) -> Float[Array, " unit"]:
         """The state, from the one before and the drive."""
-        state = activation(self.activation)(self.time_weight @ before + drive)
+        state = activation(self.activation)(matvec(self.time_weight, before) + drive)
         return state if self.leak == 1.0 else (1 - self.leak) * before + self.leak * state
 
     def __call__(self, before: Float[Array, " unit"], below: Float[Array, " input"]) -> Float[Array, " unit"]:
@@ -65,12 +65,12 @@ class GatedCell(eqx.Module):
 
     def drive(self, below: Float[Array, " input"]) -> Float[Array, "gate unit"]:
         """What comes from below, the same for any state before."""
-        driven = self.depth_weight @ below
+        driven = matvec(self.depth_weight, below)
         return driven if self.bias is None else driven + self.bias
 
     def driven(self, before: Float[Array, " unit"], drive: Float[Array, "gate unit"]) -> Float[Array, " unit"]:
         """The state, from the one before and the drive."""
-        heard = self.time_weight @ before
+        heard = matvec(self.time_weight, before)
         keep, reset = jax.nn.sigmoid(drive[:2] + heard[:2])
         return (1 - keep) * jnp.tanh(drive[2] + reset * heard[2]) + keep * before
 
