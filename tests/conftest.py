@@ -19,7 +19,10 @@ import jaxtyping
 import pytest
 from hypothesis import settings
 
-# Before armillary is loaded: every call of an annotated function or class is checked, its arrays' shapes included.
+import armillary.dependence
+import armillary.work  # noqa: F401 - unchecked: called for each equation of each program, two fifths of all checks
+
+# Before the rest is loaded: every call of an annotated function or class is checked, its arrays' shapes included.
 jaxtyping.install_import_hook("armillary", "checking.checked")
 
 settings.register_profile("armillary", deadline=None, derandomize=True, max_examples=20, print_blob=False)

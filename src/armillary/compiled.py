@@ -76,7 +76,7 @@ class Compiled:
             return arrays
 
         run.__name__ = self._function.__name__  # in logs and profiles
-        return _Program(run, outcome, {}, threading.Lock())
+        return _Program(run, outcome, {}, [], threading.Lock())
 
     def bind(self, *args: Any) -> "Bound":
         """The program for arguments like these; where it is not to be called, arrays' shapes do."""
@@ -90,11 +90,12 @@ class Compiled:
 
 
 class _Program(NamedTuple):
-    """A function of lists of arrays, what else it returns (once it is traced), and its compiled forms."""
+    """A function of lists of arrays, what else it returns and its extent (once it is traced), and its compiled forms."""
 
     run: Callable[[list[Any]], list[Any]]
     outcome: list[Any]
     forms: dict[tuple, Any]
+    extent: list[float]
     first: threading.Lock
 
 
@@ -135,8 +136,14 @@ class Bound(NamedTuple):
 
     def work(self) -> float:
         """Elementary operations of one pass (see `armillary.work`); a call then does not trace it again."""
-        return operations(self._function().trace(self.leaves).jaxpr)
+        return self._extent()[0]
 
     def size(self) -> int:
         """Its number of equations, to which the time of compiling is about proportional."""
-        return equations(self._function().trace(self.leaves).jaxpr)
+        return int(self._extent()[1])
+
+    def _extent(self) -> list[float]:
+        if not self.program.extent:
+            traced = self._function().trace(self.leaves).jaxpr
+            self.program.extent[:] = operations(traced), equations(traced)
+        return self.program.extent
