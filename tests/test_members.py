@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from armillary import Evenly, Experiment, simulate
+from armillary import Evenly, Experiment, engine, simulate
 from armillary.members import MANY, packed, unpacked
 from armillary.models import MLP, learning_rate_scales
 from armillary.probes import Losses, WeightNorm
@@ -73,3 +73,19 @@ def test_a_deep_network_is_handed_over():
     two, one = simulate(Stages([run(3), run(4)]), seeds=2), simulate(run(7), seeds=2)
     np.testing.assert_allclose(two.train_loss.isel(time=-1), one.train_loss.isel(time=-1), rtol=1e-5)
     np.testing.assert_allclose(two.weight_norm.isel(time=-1), one.weight_norm.isel(time=-1), rtol=1e-5)
+
+
+def test_members_are_looked_at_one_by_one_where_there_are_few_looks_or_much_to_see(monkeypatch):
+    task, rule = LinearTeacher(4, samples=8), Descent(SGD(0.1), 4)
+    experiment = Experiment(task, MLP(3), rule, [Losses(), WeightNorm()], Evenly(5))
+    widths, bind, seen = [], engine.observe.bind, []
+    monkeypatch.setattr(engine.observe, "bind", lambda *given: widths.append(given[-1]) or bind(*given))
+    for few, large, looked in ((1000, np.inf, [1]), (0, np.inf, [1, 4]), (0, 0.0, [1])):
+        monkeypatch.setattr(engine, "FEW_LOOKS", few)
+        monkeypatch.setattr(engine, "LARGE_LOOK", large)
+        seen.append(simulate(experiment, seeds=8, members=4))
+        assert widths == looked
+        widths.clear()
+    for other in seen[1:]:
+        for name in seen[0].data_vars:
+            np.testing.assert_allclose(other[name], seen[0][name], rtol=1e-5, atol=1e-7)

@@ -12,8 +12,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
+from jax.interpreters.partial_eval import DynamicJaxprTracer
 from jaxtyping import Array, Float, PyTree
 
 from armillary.errors import InvalidValue, require_between
@@ -120,8 +120,9 @@ def streamed(samples: Samples | Population, loss: Any, linear_on: Callable[[Any]
         return linear_on(samples)
     if samples.count == 0:
         raise InvalidValue("there are no samples; curvature needs at least one")
-    # In a program that is being traced the derivatives can be made first and dropped: what is not used is not computed.
-    made = linear_on(samples) if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(samples)) else None
+    # In a program the derivatives can be made first and dropped: what is not used is not computed.
+    in_program = any(isinstance(leaf, DynamicJaxprTracer) for leaf in jax.tree.leaves(samples))
+    made = linear_on(samples) if in_program else None
     kept = bytes_of(jax.eval_shape(lambda: linear_on(samples)) if made is None else made)
     if kept <= memory:
         return linear_on(samples) if made is None else made

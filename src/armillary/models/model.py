@@ -45,8 +45,8 @@ def matvec(matrix: Float[Array, "*output input"], x: Float[Array, " input"]) -> 
     >>> matvec(jnp.array([[1.0, 2.0], [0.0, 3.0]]), jnp.array([1.0, 10.0])).tolist()
     [21.0, 30.0]
     """
-    dtype = jnp.result_type(matrix, x)
-    return lax.dot_general(jnp.asarray(x, dtype), jnp.asarray(matrix, dtype), (((0,), (matrix.ndim - 1,)), ((), ())))
+    dtype, last = jnp.result_type(matrix, x), ((x.ndim - 1,), (matrix.ndim - 1,))
+    return lax.dot_general(jnp.asarray(x, dtype), jnp.asarray(matrix, dtype), (last, ((), ())))
 
 
 class Dense(eqx.Module):
