@@ -2,6 +2,8 @@
 
 import itertools
 
+import equinox as eqx
+import jax
 import numpy as np
 import pytest
 
@@ -102,3 +104,31 @@ def test_digits_are_scikit_learns():
     order = np.random.default_rng(0).permutation(len(labels))
     np.testing.assert_array_equal(ours.train.inputs, images[order[:1000]].astype(np.float32) / 16)
     np.testing.assert_array_equal(ours.test.targets, labels[order[1000:]])
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        arm.tasks.LinearTeacher(5, samples=7, noise=0.3, test_samples=4),
+        arm.tasks.FactorModel(dimension=6, factors=2),
+        arm.tasks.DirichletClasses(samples=9, test_samples=5),
+        arm.tasks.Digits(50, label_noise=0.2),
+    ],
+    ids=lambda task: type(task).__name__,
+)
+def test_data_drawn_alone_are_those_of_a_program(task, key):
+    alone, within = task.draw(key), eqx.filter_jit(lambda key: task.draw(key))(key)
+    assert jax.tree.structure(alone) == jax.tree.structure(within)
+    for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(within), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_task_that_cannot_be_traced_is_drawn_all_the_same(key):
+    class Coin(arm.tasks.Task):
+        inputs = outputs = 1
+
+        def draw(self, key):
+            heads = np.full((2, 1), float(jax.random.bernoulli(key)))
+            return arm.tasks.Data(arm.tasks.Samples(jax.numpy.asarray(heads), jax.numpy.asarray(heads)))
+
+    assert Coin().draw(key).train.inputs[0, 0] in (0.0, 1.0)

@@ -38,11 +38,7 @@ def once(function: Callable[..., Any], *args: Any) -> Any:
 
 def drawn(task: Any, key: int | PRNGKeyArray = 0) -> Any:
     """A task's data, drawn with a key, or a seed's."""
-    return once(_draw, task, jax.random.key(key, impl=threefry.NAME) if isinstance(key, int) else key)
-
-
-def _draw(task: Any, key: PRNGKeyArray) -> Any:
-    return task.draw(key)
+    return task.draw(jax.random.key(key, impl=threefry.NAME) if isinstance(key, int) else key)
 
 
 @functools.lru_cache(32)

@@ -1,11 +1,16 @@
 """Samples, and what a task draws."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
+
+from armillary.once import once
 
 
 class Samples(eqx.Module):
@@ -54,8 +59,14 @@ class Task(eqx.Module):
 
     A subclass gives `inputs` and `outputs` (sizes of one sample's input and of the network's output),
     `draw(key)`, and `sample(data, key, count)` where fresh samples can be had. Numbers that may be swept in
-    one compiled program (noise, scale) are plain float fields; what changes shapes is a static field.
+    one compiled program (noise, scale) are plain float fields; what changes shapes is a static field. Asked by itself, `draw`
+    is worked out as in a run (see `armillary.once`): operation by operation JAX would compile each.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "draw" in vars(cls):
+            cls.draw = cast(Any, _at_once(cls.draw))
 
     def draw(self, key: PRNGKeyArray) -> Data:
         """The data of one member of a run."""
@@ -64,6 +75,22 @@ class Task(eqx.Module):
     def sample(self, data: Data, key: PRNGKeyArray, count: int) -> Samples | Population:
         """`count` fresh samples of the same source as `data` (or what so many look like), for one-pass online learning."""
         raise NotImplementedError
+
+
+def _at_once(draw: Callable[[Any, PRNGKeyArray], Data]) -> Callable[[Any, PRNGKeyArray], Data]:
+    """A task's `draw` that is done in one go, unless it is part of a program."""
+
+    @functools.wraps(draw)
+    def drawn(self: Any, key: PRNGKeyArray) -> Data:
+        in_program = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((self, key)))
+        if in_program:
+            return draw(self, key)
+        try:
+            return once(draw, self, key)
+        except TypeError:  # of a user's own that JAX cannot trace, or with fields that cannot be told apart
+            return draw(self, key)
+
+    return drawn
 
 
 def problem_key(problem: Any, key: PRNGKeyArray) -> PRNGKeyArray:
