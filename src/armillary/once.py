@@ -2,38 +2,57 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from armillary import threefry
-from armillary.compiled import FASTEST, Compiled
-from armillary.interpreter import GAVE_UP, from_numpy, in_numpy, interpreted, is_quick
+from armillary.compiled import FASTEST, Compiled, Form, form_of
+from armillary.interpreter import GAVE_UP, Work, from_numpy, in_numpy, interpreted, is_quick
 
 
 def once(function: Callable[..., Any], *args: Any) -> Any:
     """`function(*args)`; what of the arguments is no array must be hashable, and `function` one of a module's own.
 
-    >>> import jax.numpy as jnp
     >>> def mean_square(x, power):
     ...     return {"mean": jnp.mean(x**power)}
     >>> float(once(mean_square, jnp.arange(4.0), 2)["mean"])
     3.5
     """
-    program, shapes, rest = eqx.filter_make_jaxpr(function)(*args)
-    work = interpreted(program) if is_quick(program) else None
-    if work is None:
-        return _compiled(function)(*args)
+    form, leaves = form_of(*args)
+    double = jnp.result_type(float) == np.float64  # which no argument need show
     try:
-        with np.errstate(all="ignore"):
-            found = work(*map(in_numpy, jax.tree.leaves(eqx.filter(args, eqx.is_array))))
-    except (*GAVE_UP, NotImplementedError):  # the latter: keys of another generator
-        return _compiled(function)(*args)
+        plan = _plan(function, form, double)
+    except TypeError:  # what is no array cannot be hashed: it is planned anew each time
+        plan = _plan.__wrapped__(function, form, double)
+    if plan.work is not None:
+        try:
+            with np.errstate(all="ignore"):
+                found = plan.work(*map(in_numpy, leaves))
+            return eqx.combine(jax.tree.unflatten(plan.tree, map(from_numpy, found, plan.kinds)), plan.rest)
+        except (*GAVE_UP, NotImplementedError):  # the latter: keys of another generator
+            pass
+    return _compiled(function, double)(*args)
+
+
+class _Plan(NamedTuple):
+    """A function in NumPy (None: it is compiled), the shapes and tree of its arrays, and what else it returns."""
+
+    work: Work | None
+    kinds: list[Any]
+    tree: Any
+    rest: Any
+
+
+@functools.lru_cache(32)
+def _plan(function: Callable[..., Any], form: Form, double: bool) -> _Plan:
+    program, shapes, rest = eqx.filter_make_jaxpr(function)(*form.whole(form.shapes))
     kinds, tree = jax.tree.flatten(shapes)
-    return eqx.combine(jax.tree.unflatten(tree, map(from_numpy, found, kinds)), rest)
+    return _Plan(interpreted(program) if is_quick(program) else None, kinds, tree, rest)
 
 
 def drawn(task: Any, key: int | PRNGKeyArray = 0) -> Any:
@@ -42,5 +61,5 @@ def drawn(task: Any, key: int | PRNGKeyArray = 0) -> Any:
 
 
 @functools.lru_cache(32)
-def _compiled(function: Callable[..., Any]) -> Compiled:
+def _compiled(function: Callable[..., Any], double: bool) -> Compiled:
     return Compiled(function, FASTEST)
