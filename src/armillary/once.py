@@ -18,6 +18,8 @@ from armillary.interpreter import GAVE_UP, Work, from_numpy, in_numpy, interpret
 def once(function: Callable[..., Any], *args: Any) -> Any:
     """`function(*args)`; what of the arguments is no array must be hashable, and `function` one of a module's own.
 
+    Traced once for each form of the arguments. Raises what `function` does, and `TypeError` for what JAX cannot trace.
+
     >>> def mean_square(x, power):
     ...     return {"mean": jnp.mean(x**power)}
     >>> float(once(mean_square, jnp.arange(4.0), 2)["mean"])

@@ -42,6 +42,8 @@ def draw_network(model: Any, key: PRNGKeyArray, inputs: int, outputs: int) -> Py
 def matvec(matrix: Float[Array, "*output input"], x: Float[Array, " input"]) -> Float[Array, "*output"]:
     """`matrix @ x`, whose batches need no transposition: gradients and Hessian products are a fifteenth shorter.
 
+    Contracts the last axis of both. Raises `TypeError` where these differ in length.
+
     >>> matvec(jnp.array([[1.0, 2.0], [0.0, 3.0]]), jnp.array([1.0, 10.0])).tolist()
     [21.0, 30.0]
     """
