@@ -88,6 +88,14 @@ def test_probes_say_what_they_miss(key):
         arm.probe(eqx.nn.LayerNorm(3), [probes.WeightNorm()])
 
 
+@pytest.mark.parametrize("model", MODELS[:2], ids=["mlp", "deep linear"])
+def test_networks_drawn_alone_are_those_of_a_program(model, key):
+    alone, within = model(key, inputs=5, outputs=3), eqx.filter_jit(lambda key: model(key, 5, 3))(key)
+    assert jax.tree.structure(alone) == jax.tree.structure(within)
+    for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(within), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
 def test_an_mlp_computes_what_numpy_does(key):
     network = MLP(6, 4)(key, 5, 3)
     x = np.random.default_rng(0).normal(size=5)

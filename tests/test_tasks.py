@@ -117,7 +117,7 @@ def test_digits_are_scikit_learns():
     ids=lambda task: type(task).__name__,
 )
 def test_data_drawn_alone_are_those_of_a_program(task, key):
-    alone, within = task.draw(key), eqx.filter_jit(lambda key: task.draw(key))(key)
+    alone, within = task.draw(key=key), eqx.filter_jit(lambda key: task.draw(key))(key)
     assert jax.tree.structure(alone) == jax.tree.structure(within)
     for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(within), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

@@ -1,6 +1,7 @@
 """What is worked out once, such as the data of a numbered problem for a theory: in NumPy if that is quick, else compiled."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import PRNGKeyArray
 
 from armillary import threefry
@@ -39,6 +41,27 @@ def once(function: Callable[..., Any], *args: Any) -> Any:
         except (*GAVE_UP, NotImplementedError):  # the latter: keys of another generator
             pass
     return _compiled(function, double)(*args)
+
+
+def in_one_go(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that draws, done by `once` unless it is part of a program: operation by operation JAX would compile each.
+
+    As it is for what JAX cannot trace, and where an argument cannot be told from others.
+    """
+
+    signature = inspect.signature(draw)
+
+    @functools.wraps(draw)
+    def drawn(*args: Any, **named: Any) -> Any:
+        args = signature.bind(*args, **named).args if named else args
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
+            return draw(*args)
+        try:
+            return once(draw, *args)
+        except TypeError:
+            return draw(*args)
+
+    return drawn
 
 
 class _Plan(NamedTuple):

@@ -161,7 +161,7 @@ def restarted(space: Krylov, found: Ritz, keep: int) -> Krylov:
     return Krylov(basis, projected, kept, kept, space.products)
 
 
-def result(space: Krylov, found: Ritz, count: int, done: Array) -> Eigenpairs:
+def _result(space: Krylov, found: Ritz, count: int, tolerance: float) -> Eigenpairs:
     """The first `count` Ritz pairs in descending order."""
     order = jnp.argsort(-found.values[:count]).astype(jnp.uint32)
     vectors = (found.coordinates[:, :count].T @ space.basis)[order]
@@ -169,7 +169,7 @@ def result(space: Krylov, found: Ritz, count: int, done: Array) -> Eigenpairs:
     following = found.coordinates[:, min(count, len(found.values) - 1)] @ space.basis
     warm = jnp.sum(vectors, axis=0) + jnp.where(space.filled > count, NEXT, 0.0) * following
     values, residuals = found.values[:count][order], found.residuals[:count][order]
-    return Eigenpairs(values, vectors, residuals, space.products, done, warm)
+    return Eigenpairs(values, vectors, residuals, space.products, settled(space, found, count, tolerance), warm)
 
 
 def _go_on(space: Krylov, found: Ritz, count: int, tolerance: float, most: int) -> Bool[Array, ""]:
@@ -190,10 +190,17 @@ def _grown(space: Krylov, image: Array, which: Which) -> tuple[Krylov, Ritz]:
     return space, ritz(space, which)
 
 
+def _empty(start: Vector, size: int) -> tuple[Krylov, Ritz]:
+    return begun(start, size), unknown_ritz(size, start.dtype)
+
+
 # For products that come from elsewhere: compiled once for all searches of one size.
+_empty_jit = jax.jit(_empty, static_argnames=("size",))
+_result_jit = jax.jit(_result, static_argnames=("count", "tolerance"))
 _go_on_jit = jax.jit(_go_on, static_argnames=("count", "tolerance", "most"))
 _ready_jit = jax.jit(_ready, static_argnames=("keep",))
 _grown_jit = jax.jit(_grown, static_argnames=("which",))
+_last_jit = jax.jit(lambda space: space.last)
 
 
 def eigenpairs(
@@ -236,17 +243,16 @@ def eigenpairs(
 
     if size == dimension or keep < count:
         keep = size  # a space as large as all there is becomes invariant; it is never cut down
-    go_on, ready, grown = (_go_on, _ready, _grown) if compiled else (_go_on_jit, _ready_jit, _grown_jit)
-    space, found = begun(start, size), unknown_ritz(size, start.dtype)
     if compiled:
 
         def step(state: tuple[Krylov, Ritz]) -> tuple[Krylov, Ritz]:
-            space = ready(*state, keep)
-            return grown(space, product(space.last), which)
+            space = _ready(*state, keep)
+            return _grown(space, product(space.last), which)
 
-        space, found = lax.while_loop(lambda state: go_on(*state, count, tolerance, most), step, (space, found))
-    else:
-        while go_on(space, found, count, tolerance, most):
-            space = ready(space, found, keep)
-            space, found = grown(space, product(space.last), which)
-    return result(space, found, count, settled(space, found, count, tolerance))
+        state = lax.while_loop(lambda state: _go_on(*state, count, tolerance, most), step, _empty(start, size))
+        return _result(*state, count, tolerance)
+    state = _empty_jit(start, size)
+    while _go_on_jit(*state, count, tolerance, most):
+        space = _ready_jit(*state, keep)
+        state = _grown_jit(space, product(_last_jit(space)), which)
+    return _result_jit(*state, count, tolerance)

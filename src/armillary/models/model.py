@@ -1,7 +1,7 @@
 """What a model is: a recipe that draws networks."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -10,14 +10,21 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from armillary.errors import InvalidValue
+from armillary.once import in_one_go
 
 
 class Model(eqx.Module):
     """A recipe for networks: `model(key, inputs, outputs)` draws one, an `equinox.Module`.
 
     A network maps one input to one output. Numbers that may be swept in one compiled program (an initial
-    scale) are plain float fields; what changes shapes or the program is a static field.
+    scale) are plain float fields; what changes shapes or the program is a static field. Asked by itself, a model draws as
+    in a run (`armillary.once.in_one_go`).
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__call__" in vars(cls):
+            cls.__call__ = cast(Any, in_one_go(cls.__call__))
 
     def __call__(self, key: PRNGKeyArray, inputs: int, outputs: int) -> eqx.Module:
         raise NotImplementedError

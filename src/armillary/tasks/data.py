@@ -1,16 +1,13 @@
 """Samples, and what a task draws."""
 
-import functools
-from collections.abc import Callable
 from typing import Any, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from armillary.once import once
+from armillary.once import in_one_go
 
 
 class Samples(eqx.Module):
@@ -60,13 +57,13 @@ class Task(eqx.Module):
     A subclass gives `inputs` and `outputs` (sizes of one sample's input and of the network's output),
     `draw(key)`, and `sample(data, key, count)` where fresh samples can be had. Numbers that may be swept in
     one compiled program (noise, scale) are plain float fields; what changes shapes is a static field. Asked by itself, `draw`
-    is worked out as in a run (see `armillary.once`): operation by operation JAX would compile each.
+    is worked out as in a run (`armillary.once.in_one_go`).
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "draw" in vars(cls):
-            cls.draw = cast(Any, _at_once(cls.draw))
+            cls.draw = cast(Any, in_one_go(cls.draw))
 
     def draw(self, key: PRNGKeyArray) -> Data:
         """The data of one member of a run."""
@@ -75,22 +72,6 @@ class Task(eqx.Module):
     def sample(self, data: Data, key: PRNGKeyArray, count: int) -> Samples | Population:
         """`count` fresh samples of the same source as `data` (or what so many look like), for one-pass online learning."""
         raise NotImplementedError
-
-
-def _at_once(draw: Callable[[Any, PRNGKeyArray], Data]) -> Callable[[Any, PRNGKeyArray], Data]:
-    """A task's `draw` that is done in one go, unless it is part of a program."""
-
-    @functools.wraps(draw)
-    def drawn(self: Any, key: PRNGKeyArray) -> Data:
-        in_program = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((self, key)))
-        if in_program:
-            return draw(self, key)
-        try:
-            return once(draw, self, key)
-        except TypeError:  # of a user's own that JAX cannot trace, or with fields that cannot be told apart
-            return draw(self, key)
-
-    return drawn
 
 
 def problem_key(problem: Any, key: PRNGKeyArray) -> PRNGKeyArray:
