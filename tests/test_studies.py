@@ -19,7 +19,7 @@ SLUGS = list(entries())
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_every_study_runs_at_smoke_size(slug, tmp_path, capsys):
+def test_every_study_runs_at_smoke_size(slug, tmp_path, capsys, unchecked):
     assert main(["run", slug, "--size", "smoke", "--json", "--out", str(tmp_path)]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["slug"] == slug and result["size"] == "smoke" and result["seconds"] < 120
