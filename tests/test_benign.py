@@ -46,7 +46,7 @@ def experiment(task=None, model=None, rule=None, probes=None):
 
 def test_second_moments_without_samples_have_wishart_means_and_variances():
     for degrees in (2, 9):
-        draws = jax.vmap(lambda k, n=degrees: bartlett(k, 4, n))(jax.random.split(jax.random.key(0), 20_000))
+        draws = jax.jit(jax.vmap(lambda k, n=degrees: bartlett(k, 4, n)))(jax.random.split(jax.random.key(0), 20_000))
         moments = np.asarray(draws @ draws.mT)
         np.testing.assert_allclose(moments.mean(axis=0), degrees * np.eye(4), atol=0.06 * degrees**0.5)
         expected = degrees * (np.ones((4, 4)) + np.eye(4))  # of a Wishart matrix's entries
@@ -63,7 +63,7 @@ def test_inner_products_have_the_same_law_in_the_small_frame(task):
         rows = jnp.concatenate([data.train.inputs, data.test.inputs[:1]])
         return rows @ rows.T
 
-    seen = np.asarray(jax.vmap(products)(jax.random.split(jax.random.key(1), 20_000)))
+    seen = np.asarray(jax.jit(jax.vmap(products))(jax.random.split(jax.random.key(1), 20_000)))
     np.testing.assert_allclose(seen.mean(axis=0), (1 + 0.49) * np.eye(4), atol=0.03)
     pair = 2 * (0.5 + 0.49 / 40) ** 2 + 38 * (0.49 / 40) ** 2  # the sum of squared eigenvalues
     np.testing.assert_allclose(seen.var(axis=0), pair * (1 + np.eye(4)), rtol=0.08)

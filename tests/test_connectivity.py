@@ -162,7 +162,7 @@ LAWS = {
 
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 def test_laws_of_connectivity_have_one_norm(law):
-    weights = np.asarray(law(jax.random.key(0), 24))
+    weights = np.asarray(eqx.filter_jit(law)(jax.random.key(0), 24))
     assert np.isfinite(weights).all() and np.isclose(np.linalg.norm(weights), np.sqrt(24), rtol=1e-5)
 
 
@@ -235,14 +235,14 @@ def test_trials_ask_what_they_say(key):
     noisy = DecisionTrials("context", 4000, noise=0.7)
     rest = np.asarray(_of(noisy)[0])[:, :, :2]
     assert np.isclose((np.abs(rest.mean(1)) - 1).std(), 0.7 / np.sqrt(12), rtol=0.1)
-    one, two = (eqx.filter_jit(noisy.draw)(jax.random.key(i)) for i in (0, 1))
+    one, two = (noisy.draw(jax.random.key(i)) for i in (0, 1))
     np.testing.assert_array_equal(one.test.inputs, two.test.inputs)
     assert not np.allclose(one.train.inputs, two.train.inputs) and noisy.sample(one, key, 3).count == 3
     assert not (np.asarray(one.train.inputs)[:, None] == np.asarray(one.test.inputs)[:10]).all((2, 3)).any()
 
 
 def _of(task):
-    train = eqx.filter_jit(task.draw)(jax.random.key(5)).train
+    train = task.draw(jax.random.key(5)).train
     return train.inputs, train.targets
 
 

@@ -74,7 +74,7 @@ def test_closed_forms_equal_quadrature(name):
 
 
 def slope_of(phi):
-    return numpy_of(lambda x: jax.vmap(jax.grad(lambda t: phi(t).astype(float)))(x.ravel()).reshape(x.shape))
+    return numpy_of(jax.jit(lambda x: jax.vmap(jax.grad(lambda t: phi(t).astype(float)))(x.ravel()).reshape(x.shape)))
 
 
 def test_values_that_were_computed_elsewhere():

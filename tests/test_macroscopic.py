@@ -121,7 +121,8 @@ def test_the_probes_parts_add_up_to_the_kernel_and_are_the_gradients_products():
     data = (jnp.asarray(POINTS, jnp.float32), jnp.asarray(LABELS[:, None], jnp.float32))
     seen = arm.probe(network, [LayerKernels(6), EmpiricalTangentKernel(6)], data=data)
     np.testing.assert_allclose(seen.layer_kernels.sum("layer"), seen.tangent_kernel, rtol=1e-4, atol=1e-4)
-    gradient = jax.vmap(lambda x: eqx.filter_grad(lambda n: n(x)[0])(network).layers[1].weight.ravel())(data[0])
+    slope = jax.vmap(lambda x: eqx.filter_grad(lambda n: n(x)[0])(network).layers[1].weight.ravel())
+    gradient = jax.jit(slope)(data[0])
     np.testing.assert_allclose(seen.layer_kernels[1], gradient @ gradient.T, rtol=1e-4, atol=1e-5)
     with pytest.raises(arm.ArmillaryError, match="LayerKernels needs all weights in dense layers or convolutions"):
         arm.probe(
@@ -161,7 +162,9 @@ def test_the_curvature_through_samples_is_that_through_weights(reduction, output
     )
     flat = np.concatenate([np.asarray(leaf).reshape(6 * outputs, -1) for leaf in jax.tree.leaves(jacobian)], axis=1)
     exact = np.linalg.norm(flat, 2) ** 2 / (6 if reduction == "mean" else 1)
-    assert np.isclose(curvature_by_samples(network, Loss(reduction=reduction), samples), exact, rtol=1e-4)
+    assert np.isclose(
+        eqx.filter_jit(curvature_by_samples)(network, Loss(reduction=reduction), samples), exact, rtol=1e-4
+    )
 
 
 def test_both_ways_to_the_curvature_take_the_same_steps():

@@ -243,7 +243,7 @@ def test_the_rate_is_the_constant_over_the_dense_curvature():
             largest = np.linalg.eigvalsh(np.asarray(matrix))[-1]
             assert np.isclose(seen.rate_curvature[t + 1], largest, rtol=2e-3)
             assert np.isclose(seen.learning_rate[t + 1], 0.7 / seen.rate_curvature[t + 1], rtol=1e-12)
-            gradient = eqx.filter_grad(Loss())(network, process.data.train)
+            gradient = eqx.filter_jit(eqx.filter_grad(Loss()))(network, process.data.train)
             for i, layer in enumerate(network.layers):
                 moved = weights[i] - float(seen.learning_rate[t + 1]) * layer.rate * gradient.layers[i].weight
                 np.testing.assert_allclose(moved, seen[f"weight_{i}"].values[t + 1], rtol=1e-8, atol=1e-12)

@@ -150,7 +150,8 @@ def test_where_one_of_many_is_dropped_the_second_order_is_the_mean_rise(kind, ta
     network = MLP(16, 2, "tanh", "mup")(jax.random.key(7), 5, 2)
     data, loss = Samples(X, targets), Loss(kind)
     seen = arm.probe(network, [DropoutStability((15,), draws=3)], data=data, loss=loss)
-    rises = jax.vmap(lambda i: loss(dropped(network, jnp.arange(16) != i), data) - loss(network, data))(jnp.arange(16))
+    rise = lambda i: loss(dropped(network, jnp.arange(16) != i), data) - loss(network, data)
+    rises = jax.jit(jax.vmap(rise))(jnp.arange(16))
     assert np.isclose(rises.mean(), seen.sampled_rise[0], rtol=0.05)
     assert seen.dropout_accuracy.shape == (1, 3) and 0 <= float(seen.whole_accuracy) <= 1
 
@@ -179,8 +180,9 @@ def test_members_learn_alone_and_their_paths_are_seen():
     for index, member in enumerate(process.initial.members):
         alone = Descent(SGD(0.1), steps=10).process(task, process.data, member, ())
         state, whole = alone.init(KEYS[1]), process.init(KEYS[2])
+        one_step, all_step = eqx.filter_jit(alone.step), eqx.filter_jit(process.step)
         for _ in range(3):
-            state, whole = alone.step(state, KEYS[1]), process.step(whole, KEYS[2])
+            state, whole = one_step(state, KEYS[1]), all_step(whole, KEYS[2])
         for one, other in zip(state.network.layers, whole.network.layers, strict=True):
             np.testing.assert_allclose(one.weight, other.weight[index], rtol=1e-5)
     mean = sum(jax.vmap(m)(X) for m in process.initial.members) / 2

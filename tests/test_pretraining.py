@@ -69,7 +69,7 @@ def test_pseudo_samples_have_the_moments_of_true_ones():
         half = jnp.linalg.inv(jnp.linalg.cholesky(truth))
         return half @ seen @ half.T, data.unlabelled.T @ data.unlabelled / 4 - covariance
 
-    seen, off = jax.vmap(moments)(jax.random.split(jax.random.key(0), 10_000))
+    seen, off = jax.jit(jax.vmap(moments))(jax.random.split(jax.random.key(0), 10_000))
     np.testing.assert_allclose(np.mean(seen, axis=0), np.eye(4), atol=0.03)
     np.testing.assert_allclose(np.var(seen, axis=0), (1 + np.eye(4)) / 6, rtol=0.1)
     np.testing.assert_allclose(np.mean(off, axis=0), 0, atol=0.1)

@@ -125,7 +125,7 @@ def test_rank_one_measurements_are_those_of_outer_products(model):
     np.testing.assert_allclose(data.train.targets[:, 0], jnp.tensordot(whole, data.teacher, 2), rtol=1e-4, atol=1e-5)
     network = model(jax.random.key(1), 6, 1)
     full = arm.tasks.Samples(whole, data.train.targets)
-    pairs, matrices = (eqx.filter_grad(Loss())(network, samples) for samples in (data.train, full))
+    pairs, matrices = (eqx.filter_jit(eqx.filter_grad(Loss()))(network, samples) for samples in (data.train, full))
     for one, other in zip(jax.tree.leaves(pairs), jax.tree.leaves(matrices), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 

@@ -176,7 +176,7 @@ def test_the_taxonomy_knows_its_classes():
 
 
 def test_cos_is_no_majority_though_its_mean_is_not_zero():
-    data = eqx.filter_jit(DirichletClasses(samples=60, test_samples=100).draw)(jax.random.key(0))
+    data = DirichletClasses(samples=60, test_samples=100).draw(jax.random.key(0))
     with jax.enable_x64(True):
         fit = lambda data: KernelRidge().fit(DirichletClasses(), data, DeepKernel("cos", 60), jax.random.key(0))
         decide = eqx.filter_jit(lambda data: jax.vmap(fit(data))(data.test.inputs))
@@ -195,7 +195,9 @@ def test_votes_are_the_classical_classifiers():
     x, y, test = (np.asarray(a, float) for a in (data.train.inputs, data.train.targets, data.test.inputs))
     apart = np.linalg.norm(test[:, None] - x, axis=-1)
     vote = lambda order: np.asarray(
-        jax.vmap(KernelVote().fit(ArcRegions(), data, distance_kernel(order), jax.random.key(0)))(data.test.inputs)
+        jax.jit(jax.vmap(KernelVote().fit(ArcRegions(), data, distance_kernel(order), jax.random.key(0))))(
+            data.test.inputs
+        )
     )
     with jax.enable_x64(True):
         np.testing.assert_allclose(vote(0.0), y.mean(), rtol=1e-5)
@@ -218,7 +220,7 @@ def test_antipodal_samples_vote_with_the_opposite_sign():
 
 def test_dirichlet_classes_know_their_bayes_classifier():
     task = DirichletClasses(samples=4000, prior=0.4)
-    train = eqx.filter_jit(task.draw)(jax.random.key(0)).train
+    train = task.draw(jax.random.key(0)).train
     x, y = np.asarray(train.inputs, float), np.asarray(train.targets)[:, 0]
     simplex = x / x.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(simplex[y < 0].mean(axis=0), np.array([2, 1, 1.5]) / 4.5, atol=0.02)
@@ -227,7 +229,7 @@ def test_dirichlet_classes_know_their_bayes_classifier():
     few = simplex[:50] / simplex[:50].sum(axis=1, keepdims=True)
     ratio = [0.6 * dirichlet.pdf(s, (1, 2, 1.5)) - 0.4 * dirichlet.pdf(s, (2, 1, 1.5)) for s in few]
     np.testing.assert_array_equal(np.asarray(task.bayes(train.inputs[:50])), np.sign(ratio))
-    both = eqx.filter_jit(DirichletClasses(samples=7, targets="product").draw)(jax.random.key(0)).train
+    both = DirichletClasses(samples=7, targets="product").draw(jax.random.key(0)).train
     np.testing.assert_allclose(both.targets[:, 0], 4 * both.inputs[:, 0] * both.inputs[:, 1] - 1, rtol=1e-5)
     np.testing.assert_array_equal(both.targets[:, 1], np.sign(both.targets[:, 0]))
 

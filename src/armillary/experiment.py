@@ -13,6 +13,7 @@ from jaxtyping import PRNGKeyArray
 from armillary.clock import Clock, LogSpaced
 from armillary.errors import InvalidValue, unknown
 from armillary.models.model import draw_network
+from armillary.once import in_one_go
 from armillary.process import Process
 from armillary.settings import given, rebuilt
 from armillary.tasks.data import Task
@@ -65,6 +66,7 @@ class Experiment(eqx.Module):
         rule = rebuilt(self.rule, **self.rule.no_time) if hasattr(self.rule, "no_time") else self.rule
         return rebuilt(self, rule=rule, observe=LogSpaced())
 
+    @in_one_go
     def draw(self, key: PRNGKeyArray) -> Process:
         """One member: its data and its initial network, ready to run."""
         key_data, key_network = jax.random.split(key)

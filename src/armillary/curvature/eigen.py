@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from armillary.errors import InvalidValue, require_between
@@ -249,8 +250,10 @@ def eigenpairs(
             space = _ready(*state, keep)
             return _grown(space, product(space.last), which)
 
-        state = lax.while_loop(lambda state: _go_on(*state, count, tolerance, most), step, _empty(start, size))
-        return _result(*state, count, tolerance)
+        # Outside of any program, what is around the loop would be compiled operation by operation.
+        empty, result = (_empty, _result) if isinstance(start, Tracer) else (_empty_jit, _result_jit)
+        state = lax.while_loop(lambda state: _go_on(*state, count, tolerance, most), step, empty(start, size))
+        return result(*state, count, tolerance)
     state = _empty_jit(start, size)
     while _go_on_jit(*state, count, tolerance, most):
         space = _ready_jit(*state, keep)
