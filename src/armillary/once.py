@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.errors import NonConcreteBooleanIndexError
 from jaxtyping import PRNGKeyArray
 
 from armillary import threefry
@@ -46,7 +47,7 @@ def once(function: Callable[..., Any], *args: Any) -> Any:
 def in_one_go(draw: Callable[..., Any]) -> Callable[..., Any]:
     """A method that draws, done by `once` unless it is part of a program: operation by operation JAX would compile each.
 
-    As it is for what JAX cannot trace, and where an argument cannot be told from others.
+    What JAX cannot trace is still drawn so, and so is what has arguments that cannot be told from others.
     """
 
     signature = inspect.signature(draw)
@@ -58,7 +59,7 @@ def in_one_go(draw: Callable[..., Any]) -> Callable[..., Any]:
             return draw(*args)
         try:
             return once(draw, *args)
-        except TypeError:
+        except (TypeError, NonConcreteBooleanIndexError):
             return draw(*args)
 
     return drawn
