@@ -96,6 +96,14 @@ def test_networks_drawn_alone_are_those_of_a_program(model, key):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+def test_a_model_may_take_more_by_name(key):
+    class Shifted(models.Model):
+        def __call__(self, key, inputs, outputs, *, shift=0.0):
+            return eqx.nn.Lambda(lambda x: x + shift)
+
+    assert Shifted()(key, 2, outputs=2, shift=3.0)(1.0) == 4.0 and Shifted()(key, 2, 2)(1.0) == 1.0
+
+
 def test_an_mlp_computes_what_numpy_does(key):
     network = MLP(6, 4)(key, 5, 3)
     x = np.random.default_rng(0).normal(size=5)

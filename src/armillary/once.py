@@ -47,16 +47,17 @@ def once(function: Callable[..., Any], *args: Any) -> Any:
 def in_one_go(draw: Callable[..., Any]) -> Callable[..., Any]:
     """A method that draws, done by `once` unless it is part of a program: operation by operation JAX would compile each.
 
-    What JAX cannot trace is still drawn so, and so is what has arguments that cannot be told from others.
+    What JAX cannot trace is still drawn so, and so is what has arguments that cannot be told from others or go by name only.
     """
-
     signature = inspect.signature(draw)
 
     @functools.wraps(draw)
     def drawn(*args: Any, **named: Any) -> Any:
-        args = signature.bind(*args, **named).args if named else args
-        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
-            return draw(*args)
+        if named:
+            bound = signature.bind(*args, **named)
+            args, named = bound.args, bound.kwargs
+        if named or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
+            return draw(*args, **named)
         try:
             return once(draw, *args)
         except (TypeError, NonConcreteBooleanIndexError):
