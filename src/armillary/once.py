@@ -48,6 +48,7 @@ def in_one_go(draw: Callable[..., Any]) -> Callable[..., Any]:
     """A method that draws, done by `once` unless it is part of a program: operation by operation JAX would compile each.
 
     What JAX cannot trace is still drawn so, and so is what has arguments that cannot be told from others or go by name only.
+    Returns what `draw` does, with JAX arrays, to rounding; raises what it raises.
     """
     signature = inspect.signature(draw)
 
