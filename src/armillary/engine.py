@@ -22,7 +22,7 @@ from armillary.process import all_finite
 from armillary.quantity import Observation
 from armillary.starting import Members, settled
 
-LITTLE_TO_DO, MUCH_TO_DO = 3e5, 2.5e7
+LITTLE_TO_DO, MUCH_TO_DO = 3e5, 1.2e7
 """Elementary operations of one member in all of a run, for each equation of the program that advances it: up to the first
 the quickest compilation will do for it, from the second on the most careful is worth its time (as measured)."""
 

@@ -30,6 +30,8 @@ UNTRAINED = float(np.log(10))
 """Cross-entropy of ten classes where nothing is known."""
 GOOD, COLD, HOT = (0.7, 0.85), 0.5, 1.2
 """Scales of deep networks' weights, relative to He's: good ones, too small, too large."""
+AS_GOOD = 0.03
+"""Accuracies that differ less are of networks that train equally well (the entry's margin for too large a start)."""
 GENTLE, WILD = 0.7, 1.4
 """Scales of shallow ones between which the largest usable rate is compared with the curvature."""
 SCARCE = 8
@@ -220,16 +222,17 @@ class HessianNormInit(Study):
         best, sharpness = self._best(measured["deep"]), self._sharpness(measured, "deep")
         good = best.sel(scale=list(GOOD)).min("scale")
         yield Claim("C4", f"{self.deep} layers: too small a start does not train (accuracy at {GOOD[0]:g} and {GOOD[1]:g}, the worse, less that at {COLD:g})", measured=good - best.sel(scale=COLD), at_least=0.3)
-        yield Claim("C4a", f"and too large a one trains less well (less that at {HOT:g})", measured=good - best.sel(scale=HOT), at_least=0.03)
-        yield Claim("C4b", "the best start's top Hessian eigenvalue is of order one (logarithm to base 10, for each seed's best start)", measured=np.log10(sharpness.isel(scale=best.argmax("scale"))),
-                    between=(float(np.log10(0.3)), float(np.log10(30.0))), reason="the entry's range. Starts from 0.7 to 1 train equally well, so that seeds differ in their best one")
+        yield Claim("C4a", f"and too large a one trains less well (less that at {HOT:g})", measured=good - best.sel(scale=HOT), at_least=AS_GOOD)
+        well = best >= best.max("scale") - AS_GOOD
+        yield Claim("C4b", f"starts that train well have a top Hessian eigenvalue of order one (logarithm to base 10, mean over each seed's starts with an accuracy within {AS_GOOD:g} of its best)", measured=np.log10(sharpness).where(well).mean("scale"),
+                    between=(float(np.log10(0.3)), float(np.log10(30.0))), reason="the entry's range. First of each seed's best start alone: starts from 0.7 to 1 train equally well, and which is best turned with how a sum is rounded (-0.13 ± 0.16 or 0.77 ± 0.48 on the same networks)")
         norm = measured["deep start"].layer_curvature_norm.isel(time=0, layer=self.deep // 2)
         yield Claim("C4c", f"the middle layer's norm moves by the formula's factor from scale {COLD:g} to {GOOD[0]:g} (over it)", measured=norm.sel(scale=GOOD[0]) / norm.sel(scale=COLD) / equal_width_level(GOOD[0] / COLD, self.deep), expected=1.0, tolerance=0.05,
                     reason="the entry saw 424 of 426; softmax bends the law where outputs are large. Set before the first run")
         controlled = measured["controlled"]
         start = np.exp(np.log(controlled.layer_curvature_norm.isel(time=0, learning_rate=0)).mean("layer"))
         yield Claim("C4d", "a factor on all weights brings layers' Hessian norms to one (geometric mean over layers)", measured=start, expected=1.0, tolerance=0.25, reason="an addition; found on 64 of the images. Set before the first run")
-        yield Claim("C4e", "and this start trains like the best scale that was tried (accuracy less its mean)", measured=self._best(controlled) - best.mean("seed").max("scale"), at_least=-0.03, reason="an addition; set before the first run")
+        yield Claim("C4e", "and this start trains like the best scale that was tried (accuracy less its mean)", measured=self._best(controlled) - best.mean("seed").max("scale"), at_least=-AS_GOOD, reason="an addition; set before the first run")
         largest, sharpness = self._largest(measured), self._sharpness(measured, "shallow")
         moved = lambda values: values.sel(scale=WILD) / values.sel(scale=GENTLE)
         yield Claim("C6", f"4 layers: the top eigenvalue grows from scale {GENTLE:g} to {WILD:g} (ratio)", measured=moved(sharpness), at_least=10.0, reason="the entry saw 30; set before the first run")
