@@ -225,7 +225,7 @@ class HessianNormInit(Study):
         yield Claim("C4a", f"and too large a one trains less well (less that at {HOT:g})", measured=good - best.sel(scale=HOT), at_least=AS_GOOD)
         well = best >= best.max("scale") - AS_GOOD
         yield Claim("C4b", f"starts that train well have a top Hessian eigenvalue of order one (logarithm to base 10, mean over each seed's starts with an accuracy within {AS_GOOD:g} of its best)", measured=(well * np.log10(sharpness)).sum("scale", skipna=False) / well.sum("scale"),
-                    between=(float(np.log10(0.3)), float(np.log10(30.0))), reason="the entry's range. First of each seed's best start alone: starts from 0.7 to 1 train equally well, and which is best turned with how a sum is rounded (-0.13 ± 0.16 or 0.77 ± 0.48 on the same networks)")
+                    between=(float(np.log10(0.3)), float(np.log10(30.0))), reason="the entry's range. First of each seed's best start alone: starts from 0.7 to 1 train equally well, and which is best turned with how a sum is rounded (-0.13 ± 0.16 or 0.77 ± 0.48 on the same networks at desk size). The mean is of order one, its ends are not all: those at 1, with eigenvalues near 70, train as well")
         norm = measured["deep start"].layer_curvature_norm.isel(time=0, layer=self.deep // 2)
         yield Claim("C4c", f"the middle layer's norm moves by the formula's factor from scale {COLD:g} to {GOOD[0]:g} (over it)", measured=norm.sel(scale=GOOD[0]) / norm.sel(scale=COLD) / equal_width_level(GOOD[0] / COLD, self.deep), expected=1.0, tolerance=0.05,
                     reason="the entry saw 424 of 426; softmax bends the law where outputs are large. Set before the first run")
